@@ -1,0 +1,70 @@
+"""Results of model and tool calls under their content address: what was paid for once is never paid for again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optimas_core.artifacts._layout import check_digest
+from optimas_core.artifacts._store import Conflict, Store
+from optimas_core.canonical import canonical_json, digest
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CallStore:
+    """JSON records below calls/<hh>/<digest>, shared by all runs and pods; the first writer of a record wins.
+
+    `durable=False` (the default) does not flush each record of a local directory to the disk: a record lost in a power
+    cut costs one call, a flush for each would cost more than many calls do.
+    """
+
+    store: Store
+    durable: bool = False
+
+    def get(self, call: str) -> dict[str, Any] | None:
+        """The record of a call digest. A damaged one counts as absent, with a warning."""
+        return self._get(call)[0]
+
+    def put(self, call: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a record and return the one that counts: the first that was written, which may not be ours."""
+        key = _key(call)
+        plain: dict[str, Any] = json.loads(canonical_json(record))
+        body = json.dumps({"check": digest(plain), "record": plain}, sort_keys=True, separators=(",", ":")).encode()
+        try:
+            self.store.put(key, body, if_absent=True, durable=self.durable)
+            return plain
+        except Conflict:
+            winner, etag = self._get(call)
+            if winner is not None:
+                return winner
+        try:  # damaged: replace exactly what we saw, unless another did so first
+            if etag is None:
+                self.store.put(key, body, if_absent=True, durable=self.durable)
+            else:
+                self.store.put(key, body, if_match=etag, durable=self.durable)
+        except Conflict:
+            return self.get(call) or plain
+        return plain
+
+    def _get(self, call: str) -> tuple[dict[str, Any] | None, str | None]:
+        blob = self.store.get(_key(call))
+        if blob is None:
+            return None, None
+        try:
+            body = json.loads(blob.data)
+            record = body["record"]
+            if isinstance(record, dict) and body["check"] == digest(record):
+                return record, blob.etag
+        except (ValueError, KeyError, TypeError, RecursionError):
+            record = None
+        _log.warning("%s in %s is damaged; the call is made again", _key(call), self.store.url)
+        return None, blob.etag
+
+
+def _key(call: str) -> str:
+    return f"calls/{check_digest(call)[:2]}/{call}"

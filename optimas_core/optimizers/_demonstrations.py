@@ -1,0 +1,70 @@
+"""Demonstrations from the component's own well-rewarded trajectories on the training split: several subsets, in several orders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import product
+
+from optimas_core.canonical import canonical_json, derive_seed
+from optimas_core.optimizers._proposal import Observation, Proposal, Situation, without_repeats
+from optimas_core.system import Demonstration, Prompt, PromptSpace
+
+# Share of the observations, best first, that demonstrations are drawn from.
+_TOP_SHARE = 0.25
+
+
+class Demonstrations:
+    """Draws subsets of well-rewarded observations as worked examples, in both formats the space allows.
+
+    An observation qualifies if its reward lies above the mean of all; among the best quarter short contexts come first, since
+    every demonstration is paid for with each later call. Expected answers are never used: what is shown is what the component
+    itself wrote and the whole system was rewarded for.
+    """
+
+    async def propose(self, situation: Situation) -> list[Proposal]:
+        space = situation.component.space[situation.knob]
+        if not isinstance(space, PromptSpace) or space.demonstrations < 1:
+            return []
+        pool = _well_rewarded(situation.observations)
+        if not pool:
+            return []
+        prompt = Prompt.from_json(situation.knobs[situation.knob])
+        rng = random.Random(derive_seed("demonstrations", situation.seed))
+        formats = [*(name for name in space.formats if name != prompt.format), prompt.format]
+        sizes = [size for size in (min(2, space.demonstrations), space.demonstrations, 1) if size <= len(pool)] or [1]
+        proposals = []
+        for draw, (size, name) in enumerate(product([*dict.fromkeys(sizes)] * situation.count, formats)):
+            chosen = rng.sample(pool, size)  # a subset in an order of its own
+            changed = Prompt(
+                prompt.instruction,
+                "completion" if name == "completion" else "chat",
+                tuple(_demonstration(item, situation) for item in chosen),
+            )
+            summary = f"{size} of its own trajectories as demonstrations, {name} format"
+            values = {situation.knob: changed.to_json()}
+            proposals.append(Proposal(situation.component.name, situation.knob, values, "demonstrations", summary))
+            if draw > 8 * situation.count:
+                break
+        ordered = sorted(range(len(proposals)), key=lambda index: (index % len(formats), index))
+        return without_repeats([proposals[index] for index in ordered], situation.knobs)[: situation.count]
+
+
+def _well_rewarded(observations: Sequence[Observation]) -> list[Observation]:
+    """The best quarter (at least four where there are), above the mean reward, each output and example once."""
+    if not observations:
+        return []
+    mean = sum(item.reward for item in observations) / len(observations)
+    best: dict[str, Observation] = {}
+    for item in sorted(observations, key=lambda item: (-item.reward, item.example_id, canonical_json(item.output))):
+        if item.reward > mean and item.example_id not in best:
+            best[item.example_id] = item
+    keep = max(4, round(_TOP_SHARE * len(best)))
+    top = list(best.values())[:keep]
+    return sorted(top, key=lambda item: (len(canonical_json(item.inputs)), item.example_id))
+
+
+def _demonstration(item: Observation, situation: Situation) -> Demonstration:
+    component = situation.component
+    output = canonical_json(item.output) if len(component.outputs) > 1 else str(item.output[component.outputs[0]])
+    return Demonstration({name: item.inputs[name] for name in component.inputs}, output)

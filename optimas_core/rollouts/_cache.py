@@ -1,0 +1,72 @@
+"""Results of component executions, by content: in memory, then in the workspace; equal executions at once are one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from optimas_core.artifacts import CallStore
+
+
+class CallCache:
+    """Single flight over a bounded memory and a shared store. Used from one event loop at a time.
+
+    Args:
+        store: the workspace's call store; None keeps results in memory only.
+        capacity: results kept in memory; the oldest used leaves first.
+    """
+
+    def __init__(self, store: CallStore | None, *, capacity: int = 20_000) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._memory: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        self._flights: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+
+    async def get_or_run(
+        self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]
+    ) -> tuple[Mapping[str, Any], bool]:
+        """The record under `key` and whether it was there already; `run` executes once however many ask at once.
+
+        A failure reaches everyone who waits for that flight and leaves nothing behind.
+        """
+        known = self._memory.get(key)
+        if known is not None:
+            self._memory.move_to_end(key)
+            return known, True
+        flight = self._flights.get(key)
+        if flight is not None:
+            return await asyncio.shield(flight), True
+        future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._flights[key] = future
+        try:
+            record, cached = await self._load_or_run(key, run)
+        except BaseException as error:
+            failure = error if isinstance(error, Exception) else asyncio.CancelledError()
+            future.set_exception(failure) if isinstance(failure, Exception) else future.cancel()
+            if not future.cancelled():
+                future.exception()  # nobody may be waiting; the caller gets the error itself
+            raise
+        else:
+            self._remember(key, record)
+            future.set_result(record)
+            return record, cached
+        finally:
+            del self._flights[key]
+
+    async def _load_or_run(
+        self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]
+    ) -> tuple[Mapping[str, Any], bool]:
+        if self._store is None:
+            return await run(), False
+        stored = await asyncio.to_thread(self._store.get, key)
+        if stored is not None:
+            return stored, True
+        record = await run()
+        return await asyncio.to_thread(self._store.put, key, dict(record)), False
+
+    def _remember(self, key: str, record: Mapping[str, Any]) -> None:
+        self._memory[key] = record
+        if len(self._memory) > self._capacity:
+            self._memory.popitem(last=False)

@@ -1,0 +1,305 @@
+"""Executes systems over many examples: ordered results, bounded concurrency, cache, budget. Missing is a status, never a number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from optimas_core.artifacts import CallStore
+from optimas_core.canonical import canonical_json, derive_seed, digest
+from optimas_core.errors import (
+    AuthenticationFailed,
+    BudgetExhausted,
+    FormatError,
+    Interrupted,
+    LeaseLost,
+
+    SystemDefinitionError,
+    UserError,
+)
+from optimas_core.rollouts._budget import Budget, Place
+from optimas_core.rollouts._cache import CallCache
+from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, execute
+
+Status = Literal["ok", "missing", "format_error"]
+
+# A run cannot go on after these; every other failure of one execution leaves that one result missing.
+_STOPS_THE_RUN = (UserError, AuthenticationFailed, BudgetExhausted, Interrupted, LeaseLost)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One execution of the system: an example under a configuration.
+
+    `repeat` tells Monte Carlo repeats apart; `given` fixes outputs of components, which then do not run;
+    `until` runs only what that component depends on.
+    """
+
+    example: Example
+    configuration: Configuration
+    repeat: int = 0
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What came of a task. `reward` is None unless status is ok or format_error (then the metric's lowest value).
+
+    `system_runs` is the fraction of components executed for it, those the cache served not counted (paper, Table 3).
+    """
+
+    example_id: str
+    status: Status
+    reward: float | None
+    trajectory: Trajectory | None
+    system_runs: float
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Meter:
+    executed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float | None = 0.0
+
+    def add(self, usage: Iterable[Mapping[str, Any]]) -> None:
+        for call in usage:
+            self.tokens_in += call["tokens_in"]
+            self.tokens_out += call["tokens_out"]
+            self.usd = None if self.usd is None or call["usd"] is None else self.usd + call["usd"]
+
+
+class LocalScorer(Protocol):
+    """Scores a component's candidate outputs on one input: what `per_input` selection asks at run time."""
+
+    def __call__(self, lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]: ...
+
+
+class RolloutEngine:
+    """One system, one budget, one cache.
+
+    Args:
+        system: the compound system.
+        budget: caps and ledger.
+        calls: the workspace's call store; None caches in memory only.
+        concurrency: executions of the system in flight.
+        scorer: needed only for configurations with `per_input` knobs.
+    """
+
+    def __init__(
+        self,
+        system: CompoundSystem,
+        budget: Budget,
+        *,
+        calls: CallStore | None = None,
+        concurrency: int = 32,
+        scorer: LocalScorer | None = None,
+    ) -> None:
+        self.system = system
+        self.budget = budget
+        self._cache = CallCache(calls)
+        self._concurrency = concurrency
+        self._scorer = scorer
+
+    async def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        stage: str,
+        iteration: int,
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> list[Rollout]:
+        """Execute every task; result i belongs to task i, whichever finishes first.
+
+        Raises:
+            BudgetExhausted, UserError, AuthenticationFailed, Interrupted, LeaseLost: the whole run must stop; tasks already in
+                flight finish first, so what they cost is recorded.
+        """
+        return await ordered(
+            [lambda task=task: self._run_one(task, stage, iteration) for task in tasks], self._concurrency, on_done
+        )
+
+    async def call(
+        self, component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], *, repeat: int, stage: str, iteration: int
+    ) -> Mapping[str, Any]:
+        """Outputs of one component on fixed inputs (through cache and budget).
+
+        Raises:
+            FormatError: the model answered in another form than declared.
+            OptimasError: the call failed.
+        """
+        item = self.system.components[component]
+        return await self._invoke(item, inputs, knobs, repeat, Place(stage, iteration, component), _Meter())
+
+    async def call_many(
+        self,
+        calls: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any], int]],
+        *,
+        stage: str,
+        iteration: int,
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> list[Mapping[str, Any] | None]:
+        """As `call` for many (component, inputs, knobs, repeat); None where one failed or had no valid form."""
+
+        async def one(component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int) -> Mapping[str, Any] | None:
+            try:
+                return await self.call(component, inputs, knobs, repeat=repeat, stage=stage, iteration=iteration)
+            except _STOPS_THE_RUN:
+                raise
+            except Exception:
+                return None  # missing: the caller leaves this candidate out
+
+        return await ordered([lambda item=item: one(*item) for item in calls], self._concurrency, on_done)
+
+    def deterministic(self, components: Iterable[str], configuration: Configuration) -> bool:
+        """Whether equal inputs give equal outputs for all the named components under `configuration`."""
+        return all(
+            self.system.components[name].deterministic({**self.system.components[name].defaults, **configuration.of(name)})
+            for name in components
+        )
+
+    async def _run_one(self, task: Task, stage: str, iteration: int) -> Rollout:
+        meter = _Meter()
+
+        async def invoke(item: Component, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+            knobs = {**item.defaults, **task.configuration.of(item.name)}
+            return await self._invoke(item, inputs, knobs, task.repeat, Place(stage, iteration, item.name), meter)
+
+        status: Status = "ok"
+        reward: float | None = None
+        trajectory: Trajectory | None = None
+        message = ""
+        try:
+            trajectory = await execute(self.system, task.example.fields, invoke, given=task.given, until=task.until)
+            if task.until is None:
+                reward = self.system.score(task.example.fields, trajectory.outputs(self.system.outputs))
+        except _STOPS_THE_RUN:
+            raise
+        except FormatError as error:
+            status, reward, message = "format_error", self.system.metric_range[0], str(error)
+        except Exception as error:
+            status, message = "missing", f"{type(error).__name__}: {error}"
+        fraction = meter.executed / len(self.system.components)
+        return Rollout(task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message)
+
+    async def _invoke(
+        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int, place: Place, meter: _Meter
+    ) -> Mapping[str, Any]:
+        open_knob = next((name for name, value in knobs.items() if isinstance(value, Mapping) and "per_input" in value), None)
+        if open_knob is not None:
+            return await self._choose(item, inputs, knobs, open_knob, repeat, place, meter)
+        counted = 0 if item.deterministic(knobs) else repeat
+        key = digest([item.name, item.fingerprint, digest(knobs), inputs, counted])
+
+        async def run() -> Mapping[str, Any]:
+            return await self._execute(item, inputs, knobs, key, place, meter)
+
+        record, cached = await self._cache.get_or_run(key, run)
+        meter.add(record["usage"])  # what the result cost when it was paid for, so a resumed run records the same
+        if cached:
+            self.budget.record_cached(place)
+        if record["status"] == "format_error":
+            raise FormatError(record["error"])
+        outputs: Mapping[str, Any] = record["outputs"]
+        return outputs
+
+    async def _execute(
+        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], key: str, place: Place, meter: _Meter
+    ) -> Mapping[str, Any]:
+        share = 1 / len(self.system.components)
+        reservation = self.budget.reserve(item.worst_case(inputs, knobs), share)
+        context = CallContext(derive_seed("call", key))
+        outputs: Mapping[str, Any] = {}
+        status, message, ran = "ok", "", 0.0
+        try:
+            outputs = await item.body(inputs, knobs, context)
+            ran = share
+        except FormatError as error:
+            status, message, ran = "format_error", error.message, share
+        finally:
+            self.budget.settle(reservation, place, context.usage, system_runs=ran)
+        meter.executed += 1
+        usage = [
+            {
+                "model": call.model,
+                "tokens_in": call.tokens_in,
+                "tokens_out": call.tokens_out,
+                "usd": call.usd,
+                "latency_s": round(call.latency_s, 4),
+                "attempts": call.attempts,
+                "finish_reason": call.finish_reason,
+            }
+            for call in context.usage
+        ]
+        try:
+            plain = json.loads(canonical_json(outputs))
+        except (TypeError, ValueError) as error:
+            raise SystemDefinitionError(
+                f"component {item.name!r} returned something JSON cannot hold: {error}.", remedy="Return text, numbers, lists, dicts."
+            ) from None
+        return {"component": item.name, "outputs": plain, "status": status, "error": message, "usage": usage}
+
+    async def _choose(
+        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], knob: str, repeat: int, place: Place, meter: _Meter
+    ) -> Mapping[str, Any]:
+        """`per_input` selection: run the component with every value and keep the output with the highest local reward (Eq. 5)."""
+        if self._scorer is None:
+            raise SystemDefinitionError(
+                f"{item.name}.{knob} is chosen per input, which needs its Local Reward Function.", remedy="Run it through Optimas."
+            )
+        policy = knobs[knob]
+        outputs = [
+            await self._invoke(item, inputs, {**knobs, knob: value}, repeat, place, meter) for value in policy["per_input"]
+        ]
+        scores = await asyncio.to_thread(self._scorer, policy["lrf"], item.name, inputs, outputs)
+        best = max(range(len(outputs)), key=lambda index: (scores[index], -index))
+        return outputs[best]
+
+
+async def ordered(
+    makers: Sequence[Callable[[], Awaitable[Any]]], concurrency: int, on_done: Callable[[int, int], None] | None = None
+) -> list[Any]:
+    """Run at most `concurrency` at once; result i belongs to maker i. On an error no new one starts, those in flight finish,
+    and the error of the lowest index is raised."""
+    results: list[Any] = [None] * len(makers)
+    failures: dict[int, BaseException] = {}
+    upcoming = iter(range(len(makers)))
+    done = 0
+
+    async def work() -> None:
+        nonlocal done
+        for index in upcoming:
+            if failures:
+                return
+            try:
+                results[index] = await makers[index]()
+            except (Exception, asyncio.CancelledError) as error:
+                failures[index] = error
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                return
+            done += 1
+            if on_done:
+                on_done(done, len(makers))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(concurrency, len(makers))):
+            group.create_task(work())
+    if failures:
+        raise failures[min(failures)]
+    return results
+
+
+def first_error(rollouts: Sequence[Rollout]) -> str:
+    """The first error text among missing rollouts, for a message."""
+    return next((item.error for item in rollouts if item.status == "missing"), "")
+
+

@@ -1,0 +1,40 @@
+"""The run spec: what run.yaml may say, and how it is read and frozen."""
+
+from optimas_core.spec._load import freeze, load_run_settings
+from optimas_core.spec._settings import (
+    AcceptanceSettings,
+    BudgetSettings,
+    DataSettings,
+    GainSelection,
+    LrfSettings,
+    OptimizerSettings,
+    PairedSequentialAcceptance,
+    PreferenceSettings,
+    PriceSettings,
+    RoundRobinSelection,
+    RunSettings,
+    ScheduleSettings,
+    SplitSettings,
+    StrictAcceptance,
+    UniformSelection,
+)
+
+__all__ = [
+    "AcceptanceSettings",
+    "BudgetSettings",
+    "DataSettings",
+    "GainSelection",
+    "LrfSettings",
+    "OptimizerSettings",
+    "PairedSequentialAcceptance",
+    "PreferenceSettings",
+    "PriceSettings",
+    "RoundRobinSelection",
+    "RunSettings",
+    "ScheduleSettings",
+    "SplitSettings",
+    "StrictAcceptance",
+    "UniformSelection",
+    "freeze",
+    "load_run_settings",
+]

@@ -1,0 +1,176 @@
+"""Examples: rows of data with an id; read from JSONL, Parquet or Hugging Face `datasets`; split by seed, example by example."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimas_core.canonical import derive_seed, digest
+from optimas_core.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row. `fields` holds every column: inputs, the expected answer and whatever the metric reads."""
+
+    id: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Three disjoint lists. `test` is sealed: read once, at the end."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+    def of(self, example_id: str) -> Example:
+        for part in (self.train, self.validation, self.test):
+            for example in part:
+                if example.id == example_id:
+                    return example
+        raise DataError(f"no example has the id {example_id!r}.", remedy="Use the data the run was started with.")
+
+
+def read_examples(source: str, *, base: Path, id_column: str | None = None) -> tuple[Example, ...]:
+    """Read a source: a .jsonl (.gz) or .parquet file (relative to `base`), or `hf:<name or path>[:split]`.
+
+    An example's id is its `id_column` (default `id` where there is one), else the digest of its content.
+
+    Raises:
+        DataError: absent or unreadable, not rows, empty, two rows with one id; names file and line.
+    """
+    rows = list(_rows(source, base))
+    if not rows:
+        raise DataError(f"{source} holds no examples.", remedy="Give a file with at least one row.")
+    column = id_column or ("id" if "id" in rows[0] else None)
+    examples = []
+    for number, row in enumerate(rows, 1):
+        if column and column not in row:
+            raise DataError(f"{source} row {number} has no column {column!r}.", remedy="Add it or name another id_column.")
+        examples.append(Example(str(row[column]) if column else digest(row), row))
+    _require_unique(examples, source)
+    return tuple(examples)
+
+
+def split_examples(examples: Sequence[Example], *, train: float, validation: float, test: float, seed: int) -> Split:
+    """Shuffle with `seed` and divide by example. Fractions (sum at most 1) or counts.
+
+    Raises:
+        DataError: a part would be empty, or more examples are asked for than there are.
+    """
+    wanted = {"train": train, "validation": validation, "test": test}
+    fractions = all(0 < value < 1 for value in wanted.values())
+    counts = {name: round(value * len(examples)) if fractions else int(value) for name, value in wanted.items()}
+    excess = sum(counts.values()) - len(examples)
+    if fractions and 0 < excess <= len(counts):
+        counts["train"] -= excess
+    if sum(counts.values()) > len(examples):
+        raise DataError(
+            f"the split asks for {sum(counts.values())} of {len(examples)} examples.", remedy="Lower train, validation or test."
+        )
+    order = sorted(examples, key=lambda example: example.id)
+    random.Random(derive_seed("split", seed)).shuffle(order)
+    first, second = counts["train"], counts["train"] + counts["validation"]
+    return checked_split(order[:first], order[first:second], order[second : second + counts["test"]])
+
+
+def checked_split(train: Iterable[Example], validation: Iterable[Example], test: Iterable[Example]) -> Split:
+    """Raises DataError for an empty part and for an example that stands in two parts (by id or by content)."""
+    split = Split(tuple(train), tuple(validation), tuple(test))
+    seen: dict[str, tuple[str, str]] = {}
+    for name, part in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        if not part:
+            raise DataError(f"the {name} split is empty.", remedy="Give it at least one example.")
+        for example in part:
+            content = digest({key: value for key, value in example.fields.items() if key != "id"})
+            for key in (f"id {example.id}", f"content {content}"):
+                other = seen.setdefault(key, (name, example.id))
+                if other[0] != name:
+                    raise DataError(
+                        f"example {example.id!r} is in {name} and {other[0]} (as {other[1]!r}).",
+                        remedy="Each example may stand in one split only.",
+                    )
+    return split
+
+
+def require_columns(split: Split, columns: Sequence[str]) -> None:
+    """Raises DataError if an example lacks a column the system reads; names split, example and column."""
+    for name, part in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        for example in part:
+            for column in columns:
+                if column not in example.fields:
+                    raise DataError(
+                        f"{name} example {example.id!r} has no column {column!r}.",
+                        remedy=f"The system's inputs are {list(columns)}; rename the column or the input.",
+                    )
+
+
+def _rows(source: str, base: Path) -> Iterable[dict[str, Any]]:
+    if source.startswith("hf:"):
+        return _hugging_face_rows(source[3:])
+    path = Path(source) if Path(source).is_absolute() else base / source
+    if not path.is_file():
+        raise DataError(f"{source} does not exist (looked in {base}).", remedy="Correct the path in run.yaml.")
+    if path.suffix == ".parquet":
+        return _parquet_rows(path)
+    return _jsonl_rows(path)
+
+
+def _jsonl_rows(path: Path) -> Iterable[dict[str, Any]]:
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_no_constant)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line.") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path} line {number} is not an object.", remedy="Write one JSON object a line.")
+            yield row
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _parquet_rows(path: Path) -> Iterable[dict[str, Any]]:
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}.", remedy="Write it again.") from None
+    return rows
+
+
+def _hugging_face_rows(name: str) -> Iterable[dict[str, Any]]:
+    import datasets
+
+    where, _, part = name.partition(":")
+    try:
+        if Path(where).is_dir():
+            loaded = datasets.load_from_disk(where)
+            loaded = loaded[part] if part else loaded
+        else:
+            loaded = datasets.load_dataset(where, split=part or "train")
+    except Exception as error:  # the library raises many kinds; the user needs one sentence
+        raise DataError(f"the data set {name!r} cannot be loaded: {error}.", remedy="Check the name, the split and the network.") from None
+    return (dict(row) for row in loaded)
+
+
+def _require_unique(examples: Sequence[Example], source: str) -> None:
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
+            raise DataError(f"{source} holds the id {example.id!r} twice.", remedy="Give each example its own id.")
+        seen.add(example.id)
