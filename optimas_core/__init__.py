@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optimas_core._version import __version__
 from optimas_core.system import (
     AdapterSpace,
     Choice,
@@ -24,7 +25,6 @@ from optimas_core.system import (
 if TYPE_CHECKING:
     from optimas_core.models import Anthropic, Local, OpenAI, OpenAICompatible, Scripted, llm
 
-__version__ = "0.1.0"
 
 _FROM_MODELS = ("Anthropic", "Local", "OpenAI", "OpenAICompatible", "Scripted", "llm")
 

@@ -15,7 +15,7 @@ def canonical_json(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, UTF-8 characters kept.
 
     Raises:
-        TypeError: a value JSON cannot hold.
+        TypeError: a value JSON cannot hold, or two keys with one text (1 and "1").
         ValueError: NaN or infinity.
     """
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -33,12 +33,15 @@ def digest_bytes(data: bytes) -> str:
 
 def derive_seed(*parts: Any) -> int:
     """A 63-bit seed from the parts: the run's own randomness, which no library call can disturb."""
-    return int(hashlib.sha256(canonical_json(list(parts)).encode()).hexdigest()[:16], 16) >> 1
+    return int(hashlib.sha256(canonical_json(list(parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16], 16) >> 1
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        plain = {str(key): _plain(item) for key, item in value.items()}
+        if len(plain) != len(value):
+            raise TypeError(f"a mapping has two keys with one text: {sorted(map(repr, value))}")
+        return plain
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, bool | int | float | str) or value is None:

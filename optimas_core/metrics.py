@@ -7,7 +7,7 @@ import string
 from collections import Counter
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans({mark: " " for mark in string.punctuation})
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized_tokens(text: str) -> list[str]:
@@ -34,6 +34,7 @@ def choice_in(text: str, options: tuple[str, ...]) -> str | None:
 
     "The diagnosis is supported. Answer: yes" gives "yes".
     """
-    pattern = re.compile(r"(?<!\w)(" + "|".join(re.escape(option) for option in options) + r")(?!\w)", re.IGNORECASE)
+    longest_first = sorted(options, key=len, reverse=True)  # "very good" before "very"
+    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)", re.IGNORECASE)
     found = pattern.findall(text)
     return next((option for option in options if found and option.lower() == found[-1].lower()), None)

@@ -68,7 +68,7 @@ def look_schedule(first_look: int, items: int) -> tuple[int, ...]:
 def spent_by(alpha: float, fraction: float) -> float:
     """Level that may be spent when `fraction` of the items is in: the power family, rho = 3 (Jennison and Turnbull).
 
-    Between Pocock's (spends early, costs 4-6 points of power at a gain of 10 points) and O'Brien and Fleming's (finds
+    Between an even f = t (costs 3 points of power at a gain of 10 points) and t^5, close to O'Brien and Fleming's (finds
     a gain of 20 points a quarter later); measured in docs/design/0002-gate.md.
     """
     return float(alpha * min(max(fraction, 0.0), 1.0) ** 3)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from optimas_core.canonical import digest
+from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import FormatError, SystemDefinitionError
 from optimas_core.models._types import Message, ModelClient, ModelRequest, Sampling
-from optimas_core.system import CallContext, Component, Prompt, Space, WorstCase, condition
+from optimas_core.system import CallContext, Component, ModelChoice, Prompt, Space, WorstCase, code_identity, condition
 
 _TEMPLATE_VERSION = 1
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?```\s*$", re.DOTALL)
@@ -44,20 +44,25 @@ def llm(
         model: a client; of several the first is the starting one, and `space={"model": ModelChoice(…)}` chooses among their ids.
         prompt: a Prompt, or the text of an instruction.
         single_line: keep the first line only and stop generating there.
-        parse: turns the text into the value; a ValueError it raises is a FormatError: a result, scored lowest, never retried.
+        parse: turns the text into the value of the one output. Where it cannot (ValueError, LookupError, or what a regular
+            expression without a match leads to) the reply is a FormatError: a result, scored lowest, never retried.
         space: knob name to space.
         deadline_s: bound of one call, retries included.
 
     Raises:
-        SystemDefinitionError: no model, two models with one id, a space for a knob it does not have.
+        SystemDefinitionError: no model, two models with one id, a space for a knob or a model it does not have, `parse` with
+            several outputs.
 
     Example:
         >>> llm("answerer", inputs=["question", "passages"], output="answer", model=small,
         ...     prompt="Answer with a few words.", max_tokens=24, space={"prompt": PromptSpace()})
     """
-    clients = {client.id: client for client in (model if isinstance(model, list | tuple) else [model])}
-    if not clients or (isinstance(model, list | tuple) and len(clients) != len(model)):
-        raise SystemDefinitionError(f"component {name!r} needs at least one model, each with its own id.", remedy="Check `model`.")
+    given: Sequence[ModelClient] = model if isinstance(model, Sequence) else (model,)
+    clients = {client.id: client for client in given}
+    if not clients or len(clients) != len(given):
+        raise SystemDefinitionError(
+            f"component {name!r} needs at least one model, each with its own id.", remedy="Check `model`."
+        )
     outputs = (output,) if isinstance(output, str) else tuple(output)
     start = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     defaults: dict[str, Any] = {
@@ -74,9 +79,23 @@ def llm(
             raise SystemDefinitionError(
                 f"component {name!r} has no knob {knob!r}.", remedy=f"A language model's knobs are {sorted(defaults)}."
             )
+    choice = spaces.get("model")
+    unknown = [item for item in choice.values if item not in clients] if isinstance(choice, ModelChoice) else []
+    if unknown:
+        raise SystemDefinitionError(
+            f"component {name!r} may choose the model {unknown[0]!r}, which it was not given.",
+            remedy=f"Add its client to `model`; given are {list(clients)}.",
+        )
+    if parse is not None and len(outputs) > 1:
+        raise SystemDefinitionError(
+            f"component {name!r} has `parse` and several outputs.",
+            remedy="Several outputs are read from one JSON object: drop `parse`.",
+        )
 
     def request(values: Mapping[str, Any], knobs: Mapping[str, Any], seed: int | None) -> ModelRequest:
-        return _request(Prompt.from_json(knobs["prompt"]), values, outputs, knobs, tuple(stop), single_line, seed, deadline_s)
+        return _request(
+            Prompt.from_json(knobs["prompt"]), values, outputs, knobs, tuple(stop), single_line, seed, deadline_s
+        )
 
     async def body(values: Mapping[str, Any], knobs: Mapping[str, Any], context: CallContext) -> Mapping[str, Any]:
         shown = {field: values[field] for field in inputs}
@@ -103,7 +122,17 @@ def llm(
         deterministic=lambda knobs: float(knobs["temperature"]) == 0.0,
         when=condition(when) if when else None,
         otherwise=dict(otherwise or {}),
-        fingerprint=digest(["llm", _TEMPLATE_VERSION, list(inputs), list(outputs), list(stop), single_line, _code(parse)]),
+        fingerprint=digest(
+            [
+                "llm",
+                _TEMPLATE_VERSION,
+                list(inputs),
+                list(outputs),
+                list(stop),
+                single_line,
+                code_identity(parse) if parse else "",
+            ]
+        ),
         kind="llm",
         clients=tuple(clients.values()),
         worst_case=worst_case,
@@ -135,7 +164,9 @@ def _request(
         instruction = f"{prompt.instruction}\nReply with one JSON object with the keys: {keys}.".lstrip()
         prompt = Prompt(instruction, prompt.format, prompt.demonstrations)
     if prompt.format == "completion":
-        return ModelRequest(prompt=prompt.text(values, label), sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s)
+        return ModelRequest(
+            prompt=prompt.text(values, label), sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s
+        )
     messages = tuple(Message(role, content) for role, content in prompt.messages(values, label))  # type: ignore[arg-type]
     return ModelRequest(messages=messages, sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s)
 
@@ -150,23 +181,26 @@ def _parsed(
         if parse is None:
             return {outputs[0]: body}
         try:
-            return {outputs[0]: parse(body)}
-        except (ValueError, KeyError, IndexError) as error:
+            return _finite({outputs[0]: parse(body)}, name)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
             raise FormatError(f"component {name!r} could not parse a reply: {error}.") from None
     fenced = _FENCE.match(body)
     try:
         data = json.loads(fenced.group(1) if fenced else body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FormatError(f"component {name!r} got a reply that is not one JSON object.") from None
     missing = [key for key in outputs if not isinstance(data, dict) or key not in data]
     if missing:
         raise FormatError(f"component {name!r} got a reply without the key {missing[0]!r}.")
-    return {key: data[key] for key in outputs}
+    return _finite({key: data[key] for key in outputs}, name)
 
 
-def _code(function: Callable[[str], Any] | None) -> str:
-    if function is None:
-        return ""
-    code = getattr(function, "__code__", None)
-    constants = repr([item for item in code.co_consts if isinstance(item, str | int | float)]) if code else ""
-    return f"{getattr(function, '__qualname__', function)}:{code.co_code.hex() if code else ''}:{constants}"
+def _finite(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A model that writes "nan" or 1e999 answered in another form: its reply must not stop the run."""
+    try:
+        canonical_json(values)
+    except ValueError:
+        raise FormatError(f"component {name!r} got a reply with a number that is not finite.") from None
+    except TypeError:
+        pass  # `parse` made something JSON cannot hold: the user's mistake, which the engine reports
+    return values

@@ -114,7 +114,7 @@ class Local:
         async def one(request: ModelRequest) -> ModelReply | Exception:
             try:
                 return await self.complete(request)
-            except Exception as error:  # noqa: BLE001  (the caller gets it in its place)
+            except Exception as error:  # the caller gets it in its place
                 return error
 
         return list(await asyncio.gather(*(one(request) for request in requests)))

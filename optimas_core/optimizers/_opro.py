@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ _TAGGED = re.compile(r"<instruction>\n?(.*?)\n?</instruction>", re.DOTALL)
 _FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)\n?```", re.DOTALL)
 _HISTORY = 8
 _SHOWN = 3
-_SHOWN_CHARS = 600
+_SHOWN_CHARS = 400
 
 
 class Opro:
@@ -39,16 +40,10 @@ class Opro:
             return []
         prompt = Prompt.from_json(situation.knobs[situation.knob])
         asked = meta_prompt(situation, prompt)
+        replies = await asyncio.gather(*(self._ask(asked, situation, index) for index in range(situation.count)))
         proposals: list[Proposal] = []
-        for index in range(situation.count):
-            seed = derive_seed("opro", situation.seed, index) % 2**31
-            sampling = Sampling(temperature=self._temperature, max_tokens=self._max_tokens, seed=seed)
-            request = ModelRequest(messages=(Message("user", asked),), sampling=sampling)
-            try:
-                reply = await self._context.complete(self._client, request)
-            except TemporaryError:
-                continue  # one proposal fewer; the others and the other proposers go on
-            for instruction in parse_proposals(reply.text):
+        for reply in replies:
+            for instruction in parse_proposals(reply):
                 if len(instruction) > space.max_instruction_chars:
                     continue
                 changed = Prompt(instruction, prompt.format, prompt.demonstrations).to_json()
@@ -57,6 +52,18 @@ class Opro:
                     Proposal(situation.component.name, situation.knob, {situation.knob: changed}, "opro", summary)
                 )
         return without_repeats(proposals, situation.knobs)[: situation.count]
+
+    async def _ask(self, asked: str, situation: Situation, index: int) -> str:
+        """One reply; empty where the model did not answer: one proposal fewer, the others and the other proposers go on."""
+        seed = derive_seed("opro", situation.seed, index) % 2**31
+        sampling = Sampling(temperature=self._temperature, max_tokens=self._max_tokens, seed=seed)
+        try:
+            reply = await self._context.complete(
+                self._client, ModelRequest(messages=(Message("user", asked),), sampling=sampling)
+            )
+        except TemporaryError:
+            return ""
+        return str(reply.text)
 
 
 def parse_proposals(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Preference data: candidate outputs on frozen inputs, downstream rollouts with racing, labels."""
 
 from optimas_core.preferences._candidates import INCUMBENT, Candidate, Variant, distinct, variants
-from optimas_core.preferences._collect import Collected, InputRecord, collect
+from optimas_core.preferences._collect import Collected, InputRecord, collect, frozen_input
 from optimas_core.preferences._labelling import LabelledPair, ScoredCandidate, label_pairs, standard_error
 from optimas_core.preferences._racing import undecided
 
@@ -15,6 +15,7 @@ __all__ = [
     "Variant",
     "collect",
     "distinct",
+    "frozen_input",
     "label_pairs",
     "standard_error",
     "undecided",

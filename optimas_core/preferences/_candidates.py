@@ -55,7 +55,11 @@ def variants(
     if component.explore is not None:
         hot = component.explore(full, temperature)
         sampled = [Variant(f"sample:{index}", hot, index) for index in range(1, count)]
-        others = [item for pair in zip(others, sampled, strict=False) for item in pair] + others[len(sampled) :] + sampled[len(others) :]
+        others = (
+            [item for pair in zip(others, sampled, strict=False) for item in pair]
+            + others[len(sampled) :]
+            + sampled[len(others) :]
+        )
     return found + others[: count - 1]
 
 

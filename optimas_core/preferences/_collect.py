@@ -70,7 +70,9 @@ async def collect(
         iteration=iteration,
         on_done=report(f"{component}: running upstream"),
     )
-    frozen = [_frozen_input(engine, component, example, rollout) for example, rollout in zip(examples, upstream, strict=True)]
+    frozen = [
+        frozen_input(engine, component, example, rollout) for example, rollout in zip(examples, upstream, strict=True)
+    ]
     present = [(example, *data) for example, data in zip(examples, frozen, strict=True) if data is not None]
 
     plans = [
@@ -86,14 +88,18 @@ async def collect(
         for variant in plan
     ]
     outputs = iter(
-        await engine.call_many(calls, stage=stage, iteration=iteration, on_done=report(f"{component}: sampling candidate outputs"))
+        await engine.call_many(
+            calls, stage=stage, iteration=iteration, on_done=report(f"{component}: sampling candidate outputs")
+        )
     )
     found = [distinct([(variant.label, next(outputs)) for variant in plan]) for plan in plans]
 
     downstream = engine.system.downstream(component)
     exact = engine.deterministic(downstream, configuration)
     most = 1 if exact else settings.rollouts
-    rollouts = await _roll_out(engine, component, present, found, configuration, settings, most, stage, iteration, report)
+    rollouts = await _roll_out(
+        engine, component, present, found, configuration, settings, most, stage, iteration, report
+    )
     records = []
     for (example, context, _), cands, rolled in zip(present, found, rollouts, strict=True):
         scored = tuple(
@@ -112,18 +118,21 @@ async def collect(
     return Collected(component, tuple(records), done, planned - done)
 
 
-def _frozen_input(
+def frozen_input(
     engine: RolloutEngine, component: str, example: Example, rollout: Rollout
 ) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]] | None:
     """x_k and the outputs of the upstream steps; None where the upstream run is missing or C_k would be skipped."""
     if rollout.trajectory is None:
         return None
     item = engine.system.components[component]
-    fields = {**example.fields, **rollout.trajectory.fields}
+    # A column named as a field that a skipped component did not write (the expected answer, say) is no input.
+    columns = {name: value for name, value in example.fields.items() if engine.system.writer(name) is None}
+    fields = {**columns, **rollout.trajectory.fields}
     if any(name not in fields for name in item.inputs):
         return None
     if item.when is not None and not (
-        all(name in fields for name in item.when.fields) and item.when.holds(**{name: fields[name] for name in item.when.fields})
+        all(name in fields for name in item.when.fields)
+        and item.when.holds(**{name: fields[name] for name in item.when.fields})
     ):
         return None
     context = {name: fields[name] for name in item.inputs}
@@ -158,11 +167,15 @@ async def _roll_out(
                 configuration,
                 repeat=repeat,
                 given={**present[index][2], component: found[index][cand].output},
+                resample=component,
             )
             for index, cand in wanted
         ]
         done = await engine.run(
-            tasks, stage=stage, iteration=iteration, on_done=report(f"{component}: rolling out candidates ({repeat + 1}/{most})")
+            tasks,
+            stage=stage,
+            iteration=iteration,
+            on_done=report(f"{component}: rolling out candidates ({repeat + 1}/{most})"),
         )
         for (index, cand), rollout in zip(wanted, done, strict=True):
             results[index][cand].append(rollout)

@@ -136,7 +136,9 @@ def load_backbone(
                 setattr(config, key, 0.0)
         dtype = torch.bfloat16 if autocast and where.startswith("cuda") else torch.float32
         with isolated_torch_rng(0):  # unused parts without weights (a pooler) are drawn at random
-            model = transformers.AutoModel.from_pretrained(directory, config=config, dtype=dtype)
+            model = transformers.AutoModel.from_pretrained(
+                directory, config=config, dtype=dtype, attn_implementation=_attention(where)
+            )
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
         raise EnvironmentNotReady(
@@ -203,6 +205,12 @@ def _directory(name: str, resolve: Resolve | None) -> Path:
 
         resolve = embedded_path
     return resolve(name)
+
+
+def _attention(device: str) -> str:
+    """On a CPU the fused kernel's backward is the slow part at our lengths: a training step of MiniLM in bf16 took
+    24, 34, 55 and 133 ms a row at 64, 96, 192 and 384 tokens with it, and 12, 19, 41 and 114 with plain matrix products."""
+    return "sdpa" if device.startswith("cuda") else "eager"
 
 
 def _is_decoder(model_type: str) -> bool:

@@ -7,6 +7,7 @@ been spent is never spent twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 from optimas_core.artifacts import RunWorkspace
 from optimas_core.canonical import canonical_json
-from optimas_core.errors import ArtifactCorrupt, BudgetExhausted
+from optimas_core.errors import ArtifactCorrupt, BudgetExhausted, StoreUnavailable
 from optimas_core.spec import BudgetSettings
 from optimas_core.system import CallUsage, WorstCase
 
@@ -134,18 +135,17 @@ class Budget:
         with self._lock:
             if self._caps.usd is not None and worst.usd is None:
                 raise BudgetExhausted(
-                    "budget.usd is set and a model has no price.", remedy="Add it under `prices` in run.yaml, or drop budget.usd."
+                    "budget.usd is set and a model has no price.",
+                    remedy="Add it under `prices` in run.yaml, or drop budget.usd.",
                 )
             if self._caps.hours is not None and self.hours() >= self._caps.hours:
                 raise BudgetExhausted(f"budget.hours = {self._caps.hours:g} is used up.", remedy="Raise it and resume.")
             self._require_room(asked)
-            self._grow_block(asked)
+            self._cover(self._block, self._before, asked)
             self._block.reserved = self._block.reserved.plus(asked)
             return asked
 
-    def settle(
-        self, reservation: Spend, place: Place, calls: list[CallUsage], *, system_runs: float
-    ) -> None:
+    def settle(self, reservation: Spend, place: Place, calls: list[CallUsage], *, system_runs: float) -> None:
         """Replace a reservation by what was really used (also after a failed call: nothing, unless it was billed)."""
         with self._lock:
             block = self._block
@@ -156,7 +156,8 @@ class Budget:
             )
             self._record(block, place, calls, system_runs)
             if time.monotonic() - block.began_s > _FLUSH_S:
-                self.flush()
+                with contextlib.suppress(StoreUnavailable):  # the block's reservation covers it until a flush succeeds
+                    self.flush()
 
     def record_cached(self, place: Place) -> None:
         """Count an execution that the cache served."""
@@ -182,13 +183,15 @@ class Budget:
                 for key, row in sorted(block.rows.items())
             ]
             record = {"block": block.name, "rows": rows, "seconds": round(time.monotonic() - block.began_s, 3)}
-            for key, row in block.rows.items():
-                self._settled.setdefault(key, LedgerRow()).add({name: getattr(row, name) for name in LedgerRow.__slots__})
-            self._before = self._before.plus(block.spent)
-            self._block = _Block(uuid.uuid4().hex[:16], reserved=block.reserved)
-            if block.reserved != Spend():
-                self._grow_block(Spend())  # calls in flight stay covered before their old block goes
+            fresh, before = _Block(uuid.uuid4().hex[:16], reserved=block.reserved), self._before.plus(block.spent)
+            self._cover(fresh, before, Spend())  # calls in flight stay covered before their old block goes
             self._write(f"{block.name}.settled", record)
+            # Only now in memory: a store that did not answer loses no row, the block is flushed the next time.
+            for key, row in block.rows.items():
+                self._settled.setdefault(key, LedgerRow()).add(
+                    {name: getattr(row, name) for name in LedgerRow.__slots__}
+                )
+            self._before, self._block = before, fresh
 
     def rows(self) -> list[dict[str, Any]]:
         """The ledger so far: one mapping per (stage, iteration, component, model), sorted."""
@@ -241,23 +244,21 @@ class Budget:
                     remedy="Raise the cap and run `optimas resume`.",
                 )
 
-    def _grow_block(self, asked: Spend) -> None:
-        """Make sure the durable block covers what is spent, reserved and asked."""
-        block = self._block
+    def _cover(self, block: _Block, before: Spend, asked: Spend) -> None:
+        """Make sure the durable `block` covers what is spent, reserved and asked; `before`: what was settled ahead of it."""
         needed = block.spent.plus(block.reserved).plus(asked)
         names = [name for name in ("usd", "tokens", "system_runs") if getattr(self._caps, name) is not None]
         if all(getattr(needed, name) <= getattr(block.size, name) + 1e-9 for name in names):
             return
-        room = self._before.plus(self._unsettled)
-        size = {}
+        elsewhere = before.plus(self._unsettled)
+        wanted = {}
         for name in names:
             cap = float(getattr(self._caps, name))
-            size[name] = min(getattr(needed, name) + self._share * cap, cap - getattr(room, name))
-        block.size = Spend(
-            size.get("usd", block.size.usd), int(size.get("tokens", block.size.tokens)), size.get("system_runs", block.size.system_runs)
-        )
-        record = {"block": block.name, "usd": block.size.usd, "tokens": block.size.tokens, "system_runs": block.size.system_runs}
+            wanted[name] = min(getattr(needed, name) + self._share * cap, cap - getattr(elsewhere, name))
+        size = Spend(wanted.get("usd", 0.0), int(wanted.get("tokens", 0)), wanted.get("system_runs", 0.0))
+        record = {"block": block.name, "usd": size.usd, "tokens": size.tokens, "system_runs": size.system_runs}
         self._write(f"{block.name}.reserved", record)
+        block.size = size
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
         if self._run is not None:
@@ -268,7 +269,7 @@ class Budget:
         reserved: dict[str, Mapping[str, Any]] = {}
         settled: set[str] = set()
         for name in run.list_files("ledger"):
-            record = _ledger_record(run, name)
+            record: Mapping[str, Any] = _ledger_record(run, name)
             if name.endswith(".reserved.json"):
                 reserved[record["block"]] = record
                 continue
@@ -278,17 +279,29 @@ class Budget:
                 key = (row["stage"], row["iteration"], row["component"], row["model"])
                 self._settled.setdefault(key, LedgerRow()).add(row)
                 self._before = self._before.plus(
-                    Spend(row["usd"] or 0.0, row["tokens_in"] + row["tokens_out"], row["system_runs"], int(row["usd"] is None))
+                    Spend(
+                        row["usd"] or 0.0,
+                        row["tokens_in"] + row["tokens_out"],
+                        row["system_runs"],
+                        row["calls"] if row["usd"] is None else 0,
+                    )
                 )
         for block, record in reserved.items():
             if block not in settled:
-                self._unsettled = self._unsettled.plus(Spend(record["usd"], int(record["tokens"]), record["system_runs"]))
+                self._unsettled = self._unsettled.plus(
+                    Spend(record["usd"], int(record["tokens"]), record["system_runs"])
+                )
 
 
 def _ledger_record(run: RunWorkspace, name: str) -> dict[str, Any]:
     data = run.read_file(name)
+    wanted = ("usd", "tokens", "system_runs") if name.endswith(".reserved.json") else ("rows", "seconds")
     try:
-        record: dict[str, Any] = json.loads(data or b"")
-    except ValueError:
-        raise ArtifactCorrupt(f"{run.uri}/{name} is not a ledger record.", remedy="Restore it from a copy: the caps depend on it.") from None
+        record: Any = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or any(key not in record for key in ("block", *wanted)):
+        raise ArtifactCorrupt(
+            f"{run.uri}/{name} is not a ledger record.", remedy="Restore it from a copy: the caps depend on it."
+        )
     return record

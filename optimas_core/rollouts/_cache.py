@@ -35,18 +35,25 @@ class CallCache:
         if known is not None:
             self._memory.move_to_end(key)
             return known, True
-        flight = self._flights.get(key)
-        if flight is not None:
-            return await asyncio.shield(flight), True
+        while (flight := self._flights.get(key)) is not None:
+            try:
+                return await asyncio.shield(flight), True
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not flight.cancelled() or (task is not None and task.cancelling()):
+                    raise
+                # Only the one who executed it was cancelled, not we: whoever wakes first executes it now.
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._flights[key] = future
         try:
             record, cached = await self._load_or_run(key, run)
         except BaseException as error:
             failure = error if isinstance(error, Exception) else asyncio.CancelledError()
-            future.set_exception(failure) if isinstance(failure, Exception) else future.cancel()
-            if not future.cancelled():
+            if isinstance(failure, Exception):
+                future.set_exception(failure)
                 future.exception()  # nobody may be waiting; the caller gets the error itself
+            else:
+                future.cancel()
             raise
         else:
             self._remember(key, record)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,6 @@ from optimas_core.errors import (
     FormatError,
     Interrupted,
     LeaseLost,
-
     SystemDefinitionError,
     UserError,
 )
@@ -35,7 +36,8 @@ class Task:
     """One execution of the system: an example under a configuration.
 
     `repeat` tells Monte Carlo repeats apart; `given` fixes outputs of components, which then do not run;
-    `until` runs only what that component depends on.
+    `until` runs only what that component depends on. `resample`: only what depends on that component is repeated, all else
+    stays at its first execution.
     """
 
     example: Example
@@ -43,6 +45,7 @@ class Task:
     repeat: int = 0
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     until: str | None = None
+    resample: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,9 @@ class _Meter:
 class LocalScorer(Protocol):
     """Scores a component's candidate outputs on one input: what `per_input` selection asks at run time."""
 
-    def __call__(self, lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]: ...
+    def __call__(
+        self, lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]
+    ) -> Sequence[float]: ...
 
 
 class RolloutEngine:
@@ -109,6 +114,10 @@ class RolloutEngine:
         self._concurrency = concurrency
         self._scorer = scorer
 
+    def use_scorer(self, scorer: LocalScorer) -> None:
+        """Give the scorer that `per_input` knobs ask, once it is known."""
+        self._scorer = scorer
+
     async def run(
         self,
         tasks: Sequence[Task],
@@ -123,12 +132,18 @@ class RolloutEngine:
             BudgetExhausted, UserError, AuthenticationFailed, Interrupted, LeaseLost: the whole run must stop; tasks already in
                 flight finish first, so what they cost is recorded.
         """
-        return await ordered(
-            [lambda task=task: self._run_one(task, stage, iteration) for task in tasks], self._concurrency, on_done
-        )
+        makers = [functools.partial(self._run_one, task, stage, iteration) for task in tasks]
+        return await ordered(makers, self._concurrency, on_done)
 
     async def call(
-        self, component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], *, repeat: int, stage: str, iteration: int
+        self,
+        component: str,
+        inputs: Mapping[str, Any],
+        knobs: Mapping[str, Any],
+        *,
+        repeat: int,
+        stage: str,
+        iteration: int,
     ) -> Mapping[str, Any]:
         """Outputs of one component on fixed inputs (through cache and budget).
 
@@ -149,7 +164,9 @@ class RolloutEngine:
     ) -> list[Mapping[str, Any] | None]:
         """As `call` for many (component, inputs, knobs, repeat); None where one failed or had no valid form."""
 
-        async def one(component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int) -> Mapping[str, Any] | None:
+        async def one(
+            component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int
+        ) -> Mapping[str, Any] | None:
             try:
                 return await self.call(component, inputs, knobs, repeat=repeat, stage=stage, iteration=iteration)
             except _STOPS_THE_RUN:
@@ -157,21 +174,25 @@ class RolloutEngine:
             except Exception:
                 return None  # missing: the caller leaves this candidate out
 
-        return await ordered([lambda item=item: one(*item) for item in calls], self._concurrency, on_done)
+        return await ordered([functools.partial(one, *item) for item in calls], self._concurrency, on_done)
 
     def deterministic(self, components: Iterable[str], configuration: Configuration) -> bool:
         """Whether equal inputs give equal outputs for all the named components under `configuration`."""
         return all(
-            self.system.components[name].deterministic({**self.system.components[name].defaults, **configuration.of(name)})
+            self.system.components[name].deterministic(
+                {**self.system.components[name].defaults, **configuration.of(name)}
+            )
             for name in components
         )
 
     async def _run_one(self, task: Task, stage: str, iteration: int) -> Rollout:
         meter = _Meter()
+        repeated = self.system.downstream(task.resample) if task.resample else frozenset(self.system.components)
 
         async def invoke(item: Component, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
             knobs = {**item.defaults, **task.configuration.of(item.name)}
-            return await self._invoke(item, inputs, knobs, task.repeat, Place(stage, iteration, item.name), meter)
+            repeat = task.repeat if item.name in repeated else 0
+            return await self._invoke(item, inputs, knobs, repeat, Place(stage, iteration, item.name), meter)
 
         status: Status = "ok"
         reward: float | None = None
@@ -185,15 +206,25 @@ class RolloutEngine:
             raise
         except FormatError as error:
             status, reward, message = "format_error", self.system.metric_range[0], str(error)
-        except Exception as error:
+        except Exception as error:  # whatever a component raises, this one result is missing
             status, message = "missing", f"{type(error).__name__}: {error}"
         fraction = meter.executed / len(self.system.components)
-        return Rollout(task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message)
+        return Rollout(
+            task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message
+        )
 
     async def _invoke(
-        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int, place: Place, meter: _Meter
+        self,
+        item: Component,
+        inputs: Mapping[str, Any],
+        knobs: Mapping[str, Any],
+        repeat: int,
+        place: Place,
+        meter: _Meter,
     ) -> Mapping[str, Any]:
-        open_knob = next((name for name, value in knobs.items() if isinstance(value, Mapping) and "per_input" in value), None)
+        open_knob = next(
+            (name for name, value in knobs.items() if isinstance(value, Mapping) and "per_input" in value), None
+        )
         if open_knob is not None:
             return await self._choose(item, inputs, knobs, open_knob, repeat, place, meter)
         counted = 0 if item.deterministic(knobs) else repeat
@@ -212,7 +243,13 @@ class RolloutEngine:
         return outputs
 
     async def _execute(
-        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], key: str, place: Place, meter: _Meter
+        self,
+        item: Component,
+        inputs: Mapping[str, Any],
+        knobs: Mapping[str, Any],
+        key: str,
+        place: Place,
+        meter: _Meter,
     ) -> Mapping[str, Any]:
         share = 1 / len(self.system.components)
         reservation = self.budget.reserve(item.worst_case(inputs, knobs), share)
@@ -220,7 +257,8 @@ class RolloutEngine:
         outputs: Mapping[str, Any] = {}
         status, message, ran = "ok", "", 0.0
         try:
-            outputs = await item.body(inputs, knobs, context)
+            # Copies: a component that changes what it is given must not change what the cache serves to others.
+            outputs = await item.body(copy.deepcopy(inputs), copy.deepcopy(knobs), context)
             ran = share
         except FormatError as error:
             status, message, ran = "format_error", error.message, share
@@ -243,22 +281,39 @@ class RolloutEngine:
             plain = json.loads(canonical_json(outputs))
         except (TypeError, ValueError) as error:
             raise SystemDefinitionError(
-                f"component {item.name!r} returned something JSON cannot hold: {error}.", remedy="Return text, numbers, lists, dicts."
+                f"component {item.name!r} returned something JSON cannot hold: {error}.",
+                remedy="Return text, numbers, lists, dicts.",
             ) from None
         return {"component": item.name, "outputs": plain, "status": status, "error": message, "usage": usage}
 
     async def _choose(
-        self, item: Component, inputs: Mapping[str, Any], knobs: Mapping[str, Any], knob: str, repeat: int, place: Place, meter: _Meter
+        self,
+        item: Component,
+        inputs: Mapping[str, Any],
+        knobs: Mapping[str, Any],
+        knob: str,
+        repeat: int,
+        place: Place,
+        meter: _Meter,
     ) -> Mapping[str, Any]:
         """`per_input` selection: run the component with every value and keep the output with the highest local reward (Eq. 5)."""
         if self._scorer is None:
             raise SystemDefinitionError(
-                f"{item.name}.{knob} is chosen per input, which needs its Local Reward Function.", remedy="Run it through Optimas."
+                f"{item.name}.{knob} is chosen per input, which needs its Local Reward Function.",
+                remedy="Run it through Optimas.",
             )
         policy = knobs[knob]
-        outputs = [
-            await self._invoke(item, inputs, {**knobs, knob: value}, repeat, place, meter) for value in policy["per_input"]
-        ]
+        outputs: list[Mapping[str, Any]] = []
+        refused: FormatError | None = None
+        for value in policy["per_input"]:
+            try:
+                outputs.append(await self._invoke(item, inputs, {**knobs, knob: value}, repeat, place, meter))
+            except FormatError as error:
+                refused = error  # this value is out; the others still compete
+        if not outputs:
+            raise refused or SystemDefinitionError(
+                f"{item.name}.{knob} has no values to choose from.", remedy="Name some."
+            )
         scores = await asyncio.to_thread(self._scorer, policy["lrf"], item.name, inputs, outputs)
         best = max(range(len(outputs)), key=lambda index: (scores[index], -index))
         return outputs[best]
@@ -301,5 +356,3 @@ async def ordered(
 def first_error(rollouts: Sequence[Rollout]) -> str:
     """The first error text among missing rollouts, for a message."""
     return next((item.error for item in rollouts if item.status == "missing"), "")
-
-

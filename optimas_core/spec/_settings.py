@@ -11,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 class Settings(BaseModel):
     """Base of every section: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SplitSettings(Settings):
     """How one source of examples is divided: by example, shuffled with `seed`. Fractions of the whole or counts."""
 
-    train: float = 0.5
-    validation: float = 0.25
-    test: float = 0.25
+    train: float = Field(default=0.5, gt=0)
+    validation: float = Field(default=0.25, gt=0)
+    test: float = Field(default=0.25, gt=0)
     seed: int = 0
 
 
@@ -40,80 +40,110 @@ class DataSettings(Settings):
 class BudgetSettings(Settings):
     """Hard caps of a whole run, resumptions included; None is no cap. Reserved before a call, settled after it."""
 
-    usd: float | None = Field(None, gt=0)
-    tokens: int | None = Field(None, gt=0)
-    system_runs: float | None = Field(None, gt=0)
-    hours: float | None = Field(None, gt=0)
+    usd: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    system_runs: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
 
 
 class PreferenceSettings(Settings):
     """One preference pair (paper section 4.1)."""
 
-    examples: int = Field(50, ge=2, description="training examples per component in the initial data set (Table 7: 50)")
-    candidates: int = Field(4, ge=2, description="candidate outputs sampled per example, the incumbent's included")
-    rollouts: int = Field(4, ge=1, description="Monte Carlo rollouts per candidate at most (Eq. 3)")
-    min_gap_se: float = Field(1.0, ge=0, description="smallest gap of a pair, in standard errors of the difference")
-    temperature: float = Field(0.9, gt=0, description="sampling temperature for candidate outputs of a language model")
-    held_out: float = Field(0.3, gt=0, lt=1, description="share of examples kept for alignment, never trained on")
-    racing: bool = Field(True, description="stop sampling candidates whose intervals are clearly apart")
+    examples: int = Field(
+        default=50, ge=2, description="training examples per component in the initial data set (Table 7: 50)"
+    )
+    candidates: int = Field(
+        default=4, ge=2, description="candidate outputs sampled per example, the incumbent's included"
+    )
+    rollouts: int = Field(default=4, ge=1, description="Monte Carlo rollouts per candidate at most (Eq. 3)")
+    min_gap_se: float = Field(
+        default=1.0, ge=0, description="smallest gap of a pair, in standard errors of the difference"
+    )
+    temperature: float = Field(
+        default=0.9, gt=0, description="sampling temperature for candidate outputs of a language model"
+    )
+    held_out: float = Field(
+        default=0.3, gt=0, lt=1, description="share of examples kept for alignment, never trained on"
+    )
+    racing: bool = Field(default=True, description="stop sampling candidates whose intervals are clearly apart")
 
 
 class LrfSettings(Settings):
     """The Local Reward Functions (Eq. 2, 4)."""
 
     rung: Literal["frozen", "lora"] = "lora"
-    backbone: str = Field("all-minilm-l6-v2", description="an embedded name or a Hugging Face model directory")
+    backbone: str = Field(default="all-minilm-l6-v2", description="an embedded name or a Hugging Face model directory")
     loss: Literal["soft_gap", "bradley_terry"] = "soft_gap"
-    beta: float = Field(4.0, gt=0, description="scale of the reward gap in soft_gap: target sigmoid(beta * (R+ - R-))")
-    lora_rank: int = Field(32, ge=1)
-    lora_alpha: int = Field(16, ge=1)
-    max_tokens: int = Field(256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)")
-    learning_rate: float = Field(5e-4, gt=0)
-    epochs: int = Field(4, ge=1)
-    batch_pairs: int = Field(32, ge=1)
-    micro_batch_pairs: int = Field(8, ge=1)
-    patience_epochs: int = Field(2, ge=1)
-    adapt_steps: int = Field(12, ge=1, description="optimizer steps of one online adaptation (section 4.2)")
-    replay_pairs: int = Field(128, ge=0, description="earlier pairs of the component mixed into an adaptation")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast where the hardware has it")
-    max_drift: float = Field(0.10, gt=0, le=1, description="largest loss of another component's accuracy an adaptation may cost")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-
-
+    beta: float = Field(
+        default=4.0, gt=0, description="scale of the reward gap in soft_gap: target sigmoid(beta * (R+ - R-))"
+    )
+    lora_rank: int = Field(default=32, ge=1)
+    lora_alpha: int = Field(default=16, ge=1)
+    max_tokens: int = Field(
+        default=256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)"
+    )
+    learning_rate: float = Field(default=5e-4, gt=0)
+    epochs: int = Field(default=4, ge=1)
+    batch_pairs: int = Field(default=32, ge=1)
+    micro_batch_pairs: int = Field(default=8, ge=1)
+    patience_epochs: int = Field(default=2, ge=1)
+    adapt_steps: int = Field(default=12, ge=1, description="optimizer steps of one online adaptation (section 4.2)")
+    replay_pairs: int = Field(default=128, ge=0, description="earlier pairs of the component mixed into an adaptation")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="auto: bf16 autocast where the hardware has it"
+    )
+    max_drift: float = Field(
+        default=0.10, gt=0, le=1, description="largest loss of another component's accuracy an adaptation may cost"
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
 class OptimizerSettings(Settings):
     """Local optimization (section 4.3, Appendix F, Table 7)."""
 
     proposers: tuple[Literal["opro", "demonstrations", "edits"], ...] = ("demonstrations", "edits", "opro")
-    candidates: int = Field(3, ge=1, description="proposals of each proposer per step (Table 7: 3)")
-    steps: int = Field(1, ge=1, le=10, description="local steps; the first is proposed before labelling (Table 7: 3)")
-    search_inputs: int = Field(50, ge=1, description="training inputs that candidates are ranked on (Table 7: 50)")
-    fresh_inputs: int = Field(20, ge=1, description="inputs of the mini-batch an LRF adapts on (Table 7: 20)")
+    candidates: int = Field(default=3, ge=1, description="proposals of each proposer per step (Table 7: 3)")
+    steps: int = Field(
+        default=1, ge=1, le=10, description="local steps; the first is proposed before labelling (Table 7: 3)"
+    )
+    search_inputs: int = Field(
+        default=50, ge=1, description="training inputs that candidates are ranked on (Table 7: 50)"
+    )
+    fresh_inputs: int = Field(default=20, ge=1, description="inputs of the mini-batch an LRF adapts on (Table 7: 20)")
     order: Literal["proposals_first", "incumbent_only"] = Field(
-        "proposals_first", description="proposals_first labels outputs of the proposals too; incumbent_only is the paper's order"
+        default="proposals_first",
+        description="proposals_first labels outputs of the proposals too; incumbent_only is the paper's order",
     )
     selection_mode: Literal["global", "per_input"] = "global"
-    opro_model: str | None = Field(None, description="module attribute of a client to propose with; default: the component's own model")
+    opro_max_tokens: int = Field(512, ge=16, description="bound of one reply of the proposing model")
+    opro_model: str | None = Field(
+        default=None, description="module attribute of a client to propose with; default: the component's own model"
+    )
 
 
 class StrictAcceptance(Settings):
     """The paper's rule: accept if and only if the sum of rewards is strictly higher (Algorithm 1, line 15)."""
 
     kind: Literal["strict"] = "strict"
-    items: int = Field(20, ge=1)
+    items: int = Field(default=20, ge=1)
 
 
 class PairedSequentialAcceptance(Settings):
     """Default gate: paired group-sequential sign-flip test; `alpha` bounds the whole run's false-accept probability."""
 
     kind: Literal["paired_sequential"] = "paired_sequential"
-    alpha: float = Field(0.05, gt=0, lt=1)
-    items: int = Field(350, ge=8, description="most paired items of one verdict; fewer when the validation set is smaller")
-    first_look: int = Field(20, ge=4)
-    max_missing: float = Field(0.2, ge=0, lt=1, description="share of missing pairs above which the verdict is indecisive")
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    items: int = Field(
+        default=350, ge=8, description="most paired items of one verdict; fewer when the validation set is smaller"
+    )
+    first_look: int = Field(default=20, ge=4)
+    max_missing: float = Field(
+        default=0.2, ge=0, lt=1, description="share of missing pairs above which the verdict is indecisive"
+    )
     futility_gain: float = Field(
-        0.10, gt=0, description="stop without hope when a gain this large (share of the metric's range) is no longer plausible"
+        default=0.10,
+        gt=0,
+        description="stop without hope when a gain this large (share of the metric's range) is no longer plausible",
     )
 
 
@@ -132,7 +162,7 @@ class GainSelection(Settings):
     """Prefers components whose last iterations gained; `exploration` is the share of uniform choices."""
 
     kind: Literal["gain"] = "gain"
-    exploration: float = Field(0.3, ge=0, le=1)
+    exploration: float = Field(default=0.3, ge=0, le=1)
 
 
 SelectionSettings = Annotated[UniformSelection | RoundRobinSelection | GainSelection, Field(discriminator="kind")]
@@ -141,9 +171,11 @@ SelectionSettings = Annotated[UniformSelection | RoundRobinSelection | GainSelec
 class ScheduleSettings(Settings):
     """The loop (Algorithm 1)."""
 
-    iterations: int = Field(6, ge=1)
-    patience: int | None = Field(None, ge=1, description="stop after so many iterations in a row without an acceptance")
-    target: float | None = Field(None, description="stop when the incumbent's validation mean reaches it")
+    iterations: int = Field(default=6, ge=1)
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many iterations in a row without an acceptance"
+    )
+    target: float | None = Field(default=None, description="stop when the incumbent's validation mean reaches it")
     selection: SelectionSettings = UniformSelection()
 
 
@@ -155,12 +187,14 @@ class PriceSettings(Settings):
 class RunSettings(Settings):
     """The whole of run.yaml."""
 
-    system: str = Field(description="module:function that builds the CompoundSystem; the module lies beside run.yaml or is installed")
+    system: str = Field(
+        description="module:function that builds the CompoundSystem; the module lies beside run.yaml or is installed"
+    )
     data: DataSettings
     workspace: str = "./workspace"
-    name: str | None = Field(None, description="run id; default: derived from the frozen spec")
+    name: str | None = Field(default=None, description="run id; default: derived from the frozen spec")
     seed: int = 0
-    concurrency: int = Field(32, ge=1, le=4096, description="system runs in flight")
+    concurrency: int = Field(default=32, ge=1, le=4096, description="system runs in flight")
     budget: BudgetSettings = BudgetSettings()
     preferences: PreferenceSettings = PreferenceSettings()
     lrf: LrfSettings = LrfSettings()

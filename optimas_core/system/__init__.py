@@ -1,6 +1,14 @@
 """Compound systems: components, graph, spaces, configurations, examples, trajectories. Imports no other layer of ours."""
 
-from optimas_core.system._component import CallContext, CallUsage, Component, Condition, WorstCase, component, condition
+from optimas_core.system._component import (
+    CallContext,
+    CallUsage,
+    Component,
+    Condition,
+    WorstCase,
+    component,
+    condition,
+)
 from optimas_core.system._compound import CompoundSystem, Metric
 from optimas_core.system._configuration import Configuration
 from optimas_core.system._examples import (
@@ -12,6 +20,7 @@ from optimas_core.system._examples import (
     split_examples,
 )
 from optimas_core.system._execution import execute
+from optimas_core.system._identity import code_identity
 from optimas_core.system._prompt import Demonstration, Prompt
 from optimas_core.system._spaces import (
     AdapterSpace,
@@ -47,6 +56,7 @@ __all__ = [
     "Trajectory",
     "WorstCase",
     "checked_split",
+    "code_identity",
     "component",
     "condition",
     "execute",

@@ -7,15 +7,14 @@ itself is left as it was: calling it directly does what it always did.
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from optimas_core.canonical import digest
 from optimas_core.errors import ConfigurationError, SystemDefinitionError
+from optimas_core.system._identity import code_identity
 from optimas_core.system._spaces import Space
 from optimas_core.system._typing import check_outputs, input_types, output_types
 
@@ -53,7 +52,13 @@ class CallContext:
         reply = await client.complete(request)
         self.usage.append(
             CallUsage(
-                client.id, reply.tokens_in, reply.tokens_out, reply.usd, reply.latency_s, reply.attempts, reply.finish_reason
+                client.id,
+                reply.tokens_in,
+                reply.tokens_out,
+                reply.usd,
+                reply.latency_s,
+                reply.attempts,
+                reply.finish_reason,
             )
         )
         return reply
@@ -61,8 +66,8 @@ class CallContext:
 
 class Body(Protocol):
     def __call__(
-        self, inputs: Mapping[str, Any], knobs: Mapping[str, Any], context: CallContext
-    ) -> Awaitable[Mapping[str, Any]]: ...
+        self, inputs: Mapping[str, Any], knobs: Mapping[str, Any], context: CallContext, /
+    ) -> Coroutine[Any, Any, Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ def component(
         when: a predicate over fields, by parameter name; where it is false the component is skipped for that example.
         otherwise: values its outputs take when it is skipped; without it they stay absent.
         blocking: a synchronous function runs in a thread; pass False for a quick pure one.
-        version: part of its cache key beside the source of its module: give the digest of data it reads.
+        version: part of its cache key beside the source of its module and the plain values (JSON) that the object, closure or
+            partial holds: give the digest of any other data it reads.
 
     Raises:
         SystemDefinitionError: not callable, a knob without default, no outputs.
@@ -162,14 +168,16 @@ def component(
         >>> component(retrieve, outputs="passages", space={"k": NumberGrid(1, 3, 5)})
     """
     if not callable(function):
-        raise SystemDefinitionError(f"{function!r} cannot be called.", remedy="Give a function or an object with __call__.")
+        raise SystemDefinitionError(
+            f"{function!r} cannot be called.", remedy="Give a function or an object with __call__."
+        )
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    label = name or getattr(function, "__name__", type(function).__name__)
+    label = name or str(getattr(function, "__name__", type(function).__name__))
     if not names:
         raise SystemDefinitionError(f"component {label!r} has no outputs.", remedy="Name the fields it writes.")
     space = dict(space or {})
     required, optional, defaults, takes_seed = _parameters(function, label, inputs, space)
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     async def body(values: Mapping[str, Any], knobs: Mapping[str, Any], context: CallContext) -> Mapping[str, Any]:
         arguments = {**values, **{knob: knobs[knob] for knob in defaults}}
@@ -178,9 +186,11 @@ def component(
         if is_async:
             result = await function(**arguments)
         elif blocking:
-            result = await asyncio.to_thread(functools.partial(function, **arguments))
+            result = await asyncio.to_thread(_called, function, arguments)
         else:
             result = function(**arguments)
+        if inspect.isawaitable(result):  # a plain callable around a coroutine function
+            result = await result
         produced = _named_outputs(result, names, label)
         check_outputs(produced, types, label)
         return produced
@@ -199,7 +209,7 @@ def component(
         deterministic=lambda knobs: is_deterministic,
         when=condition(when) if when else None,
         otherwise=dict(otherwise or {}),
-        fingerprint=digest(["function", _source_of(function), version]),
+        fingerprint=digest(["function", code_identity(function), version]),
     )
 
 
@@ -215,9 +225,20 @@ def _parameters(
     optional: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     takes_seed = False
-    for parameter in inspect.signature(function).parameters.values():
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        raise SystemDefinitionError(
+            f"component {label!r} has no readable signature.", remedy="Wrap it in a function with named parameters."
+        ) from None
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise SystemDefinitionError(
+                f"parameter {parameter.name!r} of component {label!r} cannot be passed by name.",
+                remedy="Wrap it in a function with named parameters.",
+            )
         has_default = parameter.default is not parameter.empty
         if parameter.name in space:
             if not has_default:
@@ -235,7 +256,8 @@ def _parameters(
     unknown = sorted(set(space) - set(defaults))
     if unknown:
         raise SystemDefinitionError(
-            f"component {label!r} has a space for {unknown[0]!r}, which is no parameter of it.", remedy="Name a parameter."
+            f"component {label!r} has a space for {unknown[0]!r}, which is no parameter of it.",
+            remedy="Name a parameter.",
         )
     return tuple(required), optional, defaults, takes_seed
 
@@ -243,7 +265,8 @@ def _parameters(
 def _named_outputs(result: Any, names: tuple[str, ...], label: str) -> dict[str, Any]:
     if isinstance(result, Mapping) and all(name in result for name in names):
         return {name: result[name] for name in names}
-    plain = isinstance(result, str | int | float | bool | list | tuple) or result is None
+    record = isinstance(result, tuple) and hasattr(result, "_fields")  # a named tuple
+    plain = (isinstance(result, str | int | float | bool | list | tuple) and not record) or result is None
     if not plain and all(hasattr(result, name) for name in names):
         return {name: getattr(result, name) for name in names}
     if len(names) == 1:
@@ -254,19 +277,9 @@ def _named_outputs(result: Any, names: tuple[str, ...], label: str) -> dict[str,
     )
 
 
-@functools.lru_cache(maxsize=256)
-def _text_of(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8", errors="replace")
-
-
-def _source_of(function: Callable[..., Any]) -> str:
-    """What identifies the code: the text of the file that defines it and its qualified name."""
-    target = inspect.unwrap(function)
-    if not hasattr(target, "__code__") and not inspect.isclass(target):
-        target = type(target)
-    qualified = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
-        path = inspect.getsourcefile(target)
-    except TypeError:
-        path = None
-    return f"{qualified}\n{_text_of(path)}" if path and Path(path).is_file() else qualified
+        return function(**arguments)
+    except StopIteration as error:
+        # asyncio cannot hand this one from a thread to the loop before Python 3.12: whoever awaits it would wait for ever.
+        raise RuntimeError("the component let a StopIteration escape: give next() a default") from error

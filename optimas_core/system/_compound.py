@@ -14,6 +14,7 @@ from optimas_core.errors import ConfigurationError, MetricError, SystemDefinitio
 from optimas_core.system._component import CallContext, Component
 from optimas_core.system._configuration import Configuration
 from optimas_core.system._execution import execute
+from optimas_core.system._identity import code_identity
 from optimas_core.system._trajectory import Trajectory
 from optimas_core.system._typing import plainly_different
 
@@ -57,7 +58,12 @@ class CompoundSystem:
         self.metric_range = metric_range
         writers = _writers(components)
         self.inputs = tuple(
-            dict.fromkeys(field for item in components for field in item.inputs if field not in writers)
+            dict.fromkeys(
+                field
+                for item in components
+                for field in (*item.inputs, *(item.when.fields if item.when else ()))
+                if field not in writers
+            )
         )
         self.components: dict[str, Component] = {item.name: item for item in _topological(components, writers)}
         self._writers = writers
@@ -102,22 +108,32 @@ class CompoundSystem:
         for name, knobs in configuration.knobs.items():
             if name not in self.components:
                 raise ConfigurationError(
-                    f"the configuration names component {name!r}, which the system lacks.", remedy=f"It has {list(self.components)}."
+                    f"the configuration names component {name!r}, which the system lacks.",
+                    remedy=f"It has {list(self.components)}.",
                 )
             self.components[name].check(knobs)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of structure and code: names, edges, spaces, component fingerprints."""
+        """Digest of structure and code: names, edges, conditions, spaces, component fingerprints, metric."""
         return digest(
             [
                 [
-                    [item.name, list(item.reads), list(item.outputs), item.fingerprint]
-                    + [{knob: space.to_json() for knob, space in item.space.items()}]
+                    [
+                        item.name,
+                        list(item.reads),
+                        list(item.outputs),
+                        item.fingerprint,
+                        {knob: space.to_json() for knob, space in item.space.items()},
+                        item.optional_inputs,
+                        item.otherwise,
+                        code_identity(item.when.holds) if item.when else "",
+                    ]
                     for item in self.components.values()
                 ],
                 list(self.outputs),
                 list(self.metric_range),
+                code_identity(self.metric),
             ]
         )
 
@@ -125,37 +141,61 @@ class CompoundSystem:
         """R(x, y) of one example.
 
         Raises:
-            MetricError: the metric raises, or returns NaN, infinity or something that is no number.
+            MetricError: the metric raises, or returns NaN, infinity, something that is no number, or one outside metric_range.
         """
         try:
-            value = self.metric(example, outputs)
+            value: Any = self.metric(example, outputs)
         except Exception as error:
             raise MetricError(
-                f"the metric raised {type(error).__name__}: {error}.", remedy="It must return a float for every example and output."
+                f"the metric raised {type(error).__name__}: {error}.",
+                remedy="It must return a float for every example and output.",
             ) from error
+        if getattr(value, "shape", None) == ():  # a scalar of an array library
+            value = value.item()
         if isinstance(value, bool):
             value = float(value)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise MetricError(f"the metric returned {value!r}.", remedy="It must return a finite float for every example.")
+            raise MetricError(
+                f"the metric returned {value!r}.", remedy="It must return a finite float for every example."
+            )
+        low, high = self.metric_range
+        if not low - 1e-9 <= value <= high + 1e-9:
+            raise MetricError(
+                f"the metric returned {value!r}, outside metric_range {self.metric_range}.",
+                remedy="Give CompoundSystem the metric_range that the metric can take.",
+            )
         return float(value)
 
     def __call__(self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any) -> dict[str, Any]:
         """Run once, without Optimas: no cache, no budget. Works inside a running event loop too."""
-        return _run_anywhere(self.trace(configuration=configuration, seed=seed, **fields)).outputs(self.outputs)
+        trajectory: Trajectory = _run_anywhere(self.trace(configuration=configuration, seed=seed, **fields))
+        return trajectory.outputs(self.outputs)
 
-    async def acall(self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any) -> dict[str, Any]:
+    async def acall(
+        self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any
+    ) -> dict[str, Any]:
         """As calling the system, from asynchronous code."""
         return (await self.trace(configuration=configuration, seed=seed, **fields)).outputs(self.outputs)
 
     async def trace(self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any) -> Trajectory:
         """As `acall`, but returns every step."""
-        chosen = configuration or self.configuration
+        chosen = self.configuration if configuration is None else configuration
+        self.check_configuration(chosen)
         missing = [name for name in self.inputs if name not in fields]
         if missing:
-            raise ConfigurationError(f"the system needs the input {missing[0]!r}.", remedy=f"Its inputs are {list(self.inputs)}.")
+            raise ConfigurationError(
+                f"the system needs the input {missing[0]!r}.", remedy=f"Its inputs are {list(self.inputs)}."
+            )
 
         async def invoke(item: Component, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-            return await item.body(inputs, {**item.defaults, **chosen.of(item.name)}, CallContext(seed))
+            knobs = {**item.defaults, **chosen.of(item.name)}
+            for name, value in knobs.items():
+                if isinstance(value, Mapping) and "per_input" in value:
+                    raise ConfigurationError(
+                        f"{item.name}.{name} is chosen per input, which needs its Local Reward Function.",
+                        remedy="Run it through Optimas.",
+                    )
+            return await item.body(inputs, knobs, CallContext(seed))
 
         return await execute(self, fields, invoke)
 
@@ -165,8 +205,12 @@ class CompoundSystem:
         low, high = self.metric_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SystemDefinitionError(f"metric_range is {self.metric_range}.", remedy="Give (lowest, highest).")
-        if len(inspect.signature(self.metric).parameters) != 2:
-            raise SystemDefinitionError("the metric does not take two arguments.", remedy="Write metric(example, outputs) -> float.")
+        try:
+            inspect.signature(self.metric).bind({}, {})
+        except TypeError:
+            raise SystemDefinitionError(
+                "the metric cannot be called with two arguments.", remedy="Write metric(example, outputs) -> float."
+            ) from None
         for output in self.outputs:
             if output not in writers:
                 raise SystemDefinitionError(
@@ -198,7 +242,8 @@ def _writers(components: Sequence[Component]) -> dict[str, str]:
         for field in item.outputs:
             if field in writers:
                 raise SystemDefinitionError(
-                    f"field {field!r} has two writers, {writers[field]!r} and {item.name!r}.", remedy="Rename one of them."
+                    f"field {field!r} has two writers, {writers[field]!r} and {item.name!r}.",
+                    remedy="Rename one of them.",
                 )
             writers[field] = item.name
     return writers
@@ -211,11 +256,18 @@ def _topological(components: Sequence[Component], writers: Mapping[str, str]) ->
     ordered: list[Component] = []
     while waiting:
         ready = next(
-            (item for item in waiting if all(writers.get(field) is None or writers[field] in done for field in item.reads)), None
+            (
+                item
+                for item in waiting
+                if all(writers.get(field) is None or writers[field] in done for field in item.reads)
+            ),
+            None,
         )
         if ready is None:
             names = " -> ".join(item.name for item in waiting)
-            raise SystemDefinitionError(f"the components {names} form a cycle.", remedy="Remove one of the edges between them.")
+            raise SystemDefinitionError(
+                f"the components {names} form a cycle.", remedy="Remove one of the edges between them."
+            )
         waiting.remove(ready)
         done.add(ready.name)
         ordered.append(ready)

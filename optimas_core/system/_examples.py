@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimas_core.canonical import derive_seed, digest
+from optimas_core.canonical import canonical_json, derive_seed, digest
 from optimas_core.errors import DataError
 
 
@@ -53,7 +54,10 @@ def read_examples(source: str, *, base: Path, id_column: str | None = None) -> t
     examples = []
     for number, row in enumerate(rows, 1):
         if column and column not in row:
-            raise DataError(f"{source} row {number} has no column {column!r}.", remedy="Add it or name another id_column.")
+            raise DataError(
+                f"{source} row {number} has no column {column!r}.", remedy="Add it or name another id_column."
+            )
+        _require_plain(row, f"{source} row {number}")
         examples.append(Example(str(row[column]) if column else digest(row), row))
     _require_unique(examples, source)
     return tuple(examples)
@@ -63,17 +67,25 @@ def split_examples(examples: Sequence[Example], *, train: float, validation: flo
     """Shuffle with `seed` and divide by example. Fractions (sum at most 1) or counts.
 
     Raises:
-        DataError: a part would be empty, or more examples are asked for than there are.
+        DataError: a part would be empty, more examples are asked for than there are, or fractions and counts are mixed.
     """
     wanted = {"train": train, "validation": validation, "test": test}
+    for name, value in wanted.items():
+        if value <= 0 or (value > 1 and value != int(value)):
+            raise DataError(f"the {name} split is {value:g}.", remedy="Give a fraction between 0 and 1, or a count.")
+    if any(value < 1 for value in wanted.values()) and any(value >= 1 for value in wanted.values()):
+        raise DataError(
+            f"the split {wanted} mixes fractions and counts.", remedy="Give three fractions or three counts."
+        )
     fractions = all(0 < value < 1 for value in wanted.values())
     counts = {name: round(value * len(examples)) if fractions else int(value) for name, value in wanted.items()}
     excess = sum(counts.values()) - len(examples)
-    if fractions and 0 < excess <= len(counts):
-        counts["train"] -= excess
+    if fractions and sum(wanted.values()) <= 1 + 1e-9 and excess > 0:
+        counts["train"] -= excess  # each part was rounded by itself
     if sum(counts.values()) > len(examples):
         raise DataError(
-            f"the split asks for {sum(counts.values())} of {len(examples)} examples.", remedy="Lower train, validation or test."
+            f"the split asks for {sum(counts.values())} of {len(examples)} examples.",
+            remedy="Lower train, validation or test.",
         )
     order = sorted(examples, key=lambda example: example.id)
     random.Random(derive_seed("split", seed)).shuffle(order)
@@ -114,7 +126,7 @@ def require_columns(split: Split, columns: Sequence[str]) -> None:
 
 def _rows(source: str, base: Path) -> Iterable[dict[str, Any]]:
     if source.startswith("hf:"):
-        return _hugging_face_rows(source[3:])
+        return _hugging_face_rows(source[3:], base)
     path = Path(source) if Path(source).is_absolute() else base / source
     if not path.is_file():
         raise DataError(f"{source} does not exist (looked in {base}).", remedy="Correct the path in run.yaml.")
@@ -124,18 +136,26 @@ def _rows(source: str, base: Path) -> Iterable[dict[str, Any]]:
 
 
 def _jsonl_rows(path: Path) -> Iterable[dict[str, Any]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line, parse_constant=_no_constant)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line.") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path} line {number} is not an object.", remedy="Write one JSON object a line.")
-            yield row
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line."
+            ) from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path} line {number} is not an object.", remedy="Write one JSON object a line.")
+        yield row
+
+
+def _lines(path: Path) -> Iterable[str]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            yield from lines
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.", remedy="Give a whole UTF-8 file.") from None
 
 
 def _no_constant(text: str) -> float:
@@ -153,19 +173,34 @@ def _parquet_rows(path: Path) -> Iterable[dict[str, Any]]:
     return rows
 
 
-def _hugging_face_rows(name: str) -> Iterable[dict[str, Any]]:
-    import datasets
-
+def _hugging_face_rows(name: str, base: Path) -> Iterable[dict[str, Any]]:
     where, _, part = name.partition(":")
     try:
-        if Path(where).is_dir():
-            loaded = datasets.load_from_disk(where)
-            loaded = loaded[part] if part else loaded
+        import datasets
+
+        if (base / where).is_dir():
+            loaded = datasets.load_from_disk(str(base / where))
+            if isinstance(loaded, datasets.DatasetDict):
+                if part not in loaded:
+                    raise KeyError(f"it has the splits {sorted(loaded)}, write hf:{where}:{min(loaded)}")
+                loaded = loaded[part]
         else:
             loaded = datasets.load_dataset(where, split=part or "train")
     except Exception as error:  # the library raises many kinds; the user needs one sentence
-        raise DataError(f"the data set {name!r} cannot be loaded: {error}.", remedy="Check the name, the split and the network.") from None
+        raise DataError(
+            f"the data set {name!r} cannot be loaded: {error}.", remedy="Check the name, the split and the network."
+        ) from None
     return (dict(row) for row in loaded)
+
+
+def _require_plain(row: Mapping[str, Any], where: str) -> None:
+    for column, value in row.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{where}, column {column!r}: {error}.", remedy="Columns hold text, finite numbers, lists and objects."
+            ) from None
 
 
 def _require_unique(examples: Sequence[Example], source: str) -> None:

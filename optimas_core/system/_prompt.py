@@ -40,14 +40,16 @@ class Prompt:
         return cls(
             instruction=data["instruction"],
             format=data["format"],
-            demonstrations=tuple(Demonstration(dict(item["inputs"]), item["output"]) for item in data["demonstrations"]),
+            demonstrations=tuple(
+                Demonstration(dict(item["inputs"]), item["output"]) for item in data["demonstrations"]
+            ),
         )
 
     def messages(self, inputs: Mapping[str, Any], output: str) -> list[tuple[str, str]]:
         """Chat turns as (role, content): the instruction as system turn, each demonstration as a user and an assistant turn."""
         turns = [("system", self.instruction)] if self.instruction else []
         for item in self.demonstrations:
-            turns.append(("user", _fields(item.inputs)))
+            turns.append(("user", _fields(_in_order_of(inputs, item.inputs))))
             turns.append(("assistant", item.output))
         turns.append(("user", _fields(inputs)))
         return turns
@@ -56,9 +58,16 @@ class Prompt:
         """Raw completion text: the instruction, worked examples, then the open example, ending in the output's label."""
         label = f"{_label(output)}:"
         blocks = [self.instruction] if self.instruction else []
-        blocks += [f"{_fields(item.inputs)}\n{label} {item.output}" for item in self.demonstrations]
+        for item in self.demonstrations:
+            blocks.append(f"{_fields(_in_order_of(inputs, item.inputs))}\n{label} {item.output}")
         blocks.append(f"{_fields(inputs)}\n{label}")
         return "\n\n".join(blocks)
+
+
+def _in_order_of(inputs: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """A demonstration's fields in the order of the open example's: stored as JSON they come back sorted by name."""
+    names = [name for name in inputs if name in shown] + sorted(name for name in shown if name not in inputs)
+    return {name: shown[name] for name in names}
 
 
 def _fields(inputs: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from optimas_core.canonical import canonical_json
 from optimas_core.errors import ConfigurationError, SystemDefinitionError
 
 PromptFormat = Literal["chat", "completion"]
@@ -32,12 +34,14 @@ class Choice:
 class NumberGrid:
     """One of a few numbers, in ascending order: k of a retriever, a threshold, a token limit."""
 
-    values: tuple[float | int, ...]
+    values: tuple[float, ...]
 
-    def __init__(self, *values: float | int) -> None:
-        _require_distinct(values, "NumberGrid")
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
-            raise SystemDefinitionError(f"NumberGrid{values} holds a value that is no number.", remedy="Use Choice for other values.")
+    def __init__(self, *values: float) -> None:
+        if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in values):
+            raise SystemDefinitionError(
+                f"NumberGrid{values} holds a value that is no number.", remedy="Use Choice for other values."
+            )
+        _require_distinct([float(value) for value in values], "NumberGrid")
         object.__setattr__(self, "values", tuple(sorted(values)))
 
     def check(self, value: Any, where: str) -> None:
@@ -54,6 +58,10 @@ class ModelChoice:
     values: tuple[str, ...]
 
     def __init__(self, *models: str) -> None:
+        if any(not isinstance(model, str) for model in models):
+            raise SystemDefinitionError(
+                f"ModelChoice{models} names no ids.", remedy="Give the ids of clients: client.id."
+            )
         _require_distinct(models, "ModelChoice")
         object.__setattr__(self, "values", tuple(models))
 
@@ -83,8 +91,22 @@ class PromptSpace:
                 f"{where}.instruction is not a text of at most {self.max_instruction_chars} characters.",
                 remedy="Shorten it or raise max_instruction_chars.",
             )
-        if value["format"] not in ("chat", "completion"):
-            raise ConfigurationError(f"{where}.format is {value['format']!r}.", remedy="Use 'chat' or 'completion'.")
+        if value["format"] not in self.formats:
+            raise ConfigurationError(
+                f"{where}.format = {value['format']!r} is outside its space {list(self.formats)!r}.",
+                remedy="Choose one of these, or add it to the space's formats.",
+            )
+        shown = value["demonstrations"]
+        if not isinstance(shown, list | tuple) or not all(_is_demonstration(item) for item in shown):
+            raise ConfigurationError(
+                f"{where}.demonstrations is no list of demonstrations.",
+                remedy="Each is an object with inputs and output.",
+            )
+        if len(shown) > self.demonstrations:
+            raise ConfigurationError(
+                f"{where} has {len(shown)} demonstrations, its space allows {self.demonstrations}.",
+                remedy="Drop some, or raise the space's demonstrations.",
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -115,13 +137,45 @@ Space = Choice | NumberGrid | ModelChoice | PromptSpace | AdapterSpace
 DiscreteSpace = Choice | NumberGrid | ModelChoice
 
 
+def _is_demonstration(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("inputs"), Mapping)
+        and isinstance(value.get("output"), str)
+        and len(value) == 2
+    )
+
+
 def _check_member(value: Any, values: Sequence[Any], where: str) -> None:
-    if not any(value == item and isinstance(value, bool) == isinstance(item, bool) for item in values):
-        raise ConfigurationError(f"{where} = {value!r} is outside its space {list(values)!r}.", remedy="Choose one of the values.")
+    if isinstance(value, Mapping) and "per_input" in value:  # chosen for each input at run time by the named LRF
+        for item in value["per_input"]:
+            _check_member(item, values, where)
+        return
+    if not any(_same(value, item) for item in values):
+        raise ConfigurationError(
+            f"{where} = {value!r} is outside its space {list(values)!r}.", remedy="Choose one of the values."
+        )
+
+
+def _same(value: Any, item: Any) -> bool:
+    """Equal as numbers or as JSON: a tuple of the space comes back from a file as a list."""
+    if isinstance(value, bool) or isinstance(item, bool):
+        return value is item
+    try:
+        return bool(value == item) or canonical_json(value) == canonical_json(item)
+    except (TypeError, ValueError):
+        return False
 
 
 def _require_distinct(values: Sequence[Any], kind: str) -> None:
     if not values:
         raise SystemDefinitionError(f"{kind}() has no values.", remedy="Name the values it may take.")
-    if len({repr(value) for value in values}) != len(values):
+    try:
+        texts = {canonical_json(value) for value in values}
+    except (TypeError, ValueError) as error:
+        raise SystemDefinitionError(
+            f"{kind}{tuple(values)!r} holds a value JSON cannot hold: {error}.",
+            remedy="Name it by a text and look it up in the component.",
+        ) from None
+    if len(texts) != len(values):
         raise SystemDefinitionError(f"{kind}{tuple(values)!r} names a value twice.", remedy="Name each once.")

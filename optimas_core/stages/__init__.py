@@ -1,0 +1,55 @@
+"""The five stages of a run: plain functions of a context and a request. A stage whose manifest exists does nothing."""
+
+from optimas_core.stages._context import Progress, StageContext, no_progress
+from optimas_core.stages._generate_preferences import (
+    PreferenceRequest,
+    ProposeRequest,
+    generate_preferences,
+    make_proposals,
+    read_proposals,
+)
+from optimas_core.stages._local_optimize import OptimizeRequest, local_optimize, read_ranking
+from optimas_core.stages._lrf import AdaptRequest, TrainRequest, adapt_lrf, held_out_ids, read_metrics, train_lrf
+from optimas_core.stages._open import Project, check_models, load_project, open_run
+from optimas_core.stages._preference_tables import Measured, read_measured, read_pairs
+from optimas_core.stages._validate_accept import (
+    TestRequest,
+    ValidateRequest,
+    read_decision,
+    sealed_test,
+    validate_accept,
+    validation_order,
+)
+
+__all__ = [
+    "AdaptRequest",
+    "Measured",
+    "OptimizeRequest",
+    "PreferenceRequest",
+    "Progress",
+    "Project",
+    "ProposeRequest",
+    "StageContext",
+    "TestRequest",
+    "TrainRequest",
+    "ValidateRequest",
+    "adapt_lrf",
+    "check_models",
+    "generate_preferences",
+    "held_out_ids",
+    "load_project",
+    "local_optimize",
+    "make_proposals",
+    "no_progress",
+    "open_run",
+    "read_decision",
+    "read_measured",
+    "read_metrics",
+    "read_pairs",
+    "read_proposals",
+    "read_ranking",
+    "sealed_test",
+    "train_lrf",
+    "validate_accept",
+    "validation_order",
+]

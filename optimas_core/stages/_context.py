@@ -1,0 +1,107 @@
+"""What every stage is given: the run's frozen spec, its workspace, the system, the data and an engine with the run's budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from optimas_core.artifacts import Artifact, RunWorkspace
+from optimas_core.canonical import canonical_json, digest
+from optimas_core.errors import ArtifactCorrupt
+from optimas_core.rollouts import Budget, RolloutEngine
+from optimas_core.spec import RunSettings
+from optimas_core.system import CompoundSystem, Configuration, Example, Split
+
+if TYPE_CHECKING:
+    from optimas_core.rewards import RewardModel
+
+
+class Progress(Protocol):
+    """Told what is being done; `done` of `total` steps of the named work."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Says nothing."""
+
+
+@dataclass
+class StageContext:
+    """Everything a stage function needs beside its request. `identity` is the digest of all that decides results: settings,
+    system code, data and our own version; it is part of every artifact's name."""
+
+    run: RunWorkspace
+    settings: RunSettings
+    system: CompoundSystem
+    split: Split
+    engine: RolloutEngine
+    budget: Budget
+    identity: str
+    created_at: str
+    producer: str
+    progress: Progress = no_progress
+    opro_client: Any = None
+    before_commit: Callable[[], None] = lambda: None
+    _models: dict[str, RewardModel] = field(default_factory=dict)
+
+    def name(self, stage: str, request: Any) -> str:
+        """The content address of a stage's result: stage, request and everything the run is made of."""
+        return digest([stage, request, self.identity])
+
+    def commit(
+        self, kind: str, name: str, files: Mapping[str, bytes], inputs: Mapping[str, str], schemas: Mapping[str, int] | None = None
+    ) -> Artifact:
+        """Commit an artifact, manifest last; settles the budget first, so nothing committed is unaccounted for."""
+        self.before_commit()
+        self.budget.flush()
+        return self.run.commit_artifact(
+            kind, name, files, inputs=inputs, producer=self.producer, created_at=self.created_at, schemas=schemas
+        )
+
+    def existing(self, kind: str, name: str) -> Artifact | None:
+        """The artifact if its manifest exists: then the stage has nothing to do."""
+        return self.run.open_artifact(kind, name)
+
+    def required(self, kind: str, name: str) -> Artifact:
+        """Raises ArtifactCorrupt if the artifact a request names is not committed."""
+        found = self.run.open_artifact(kind, name)
+        if found is None:
+            raise ArtifactCorrupt(f"{kind}/{name} is not committed in {self.run.uri}.", remedy="Run the stage that makes it first.")
+        return found
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration committed under `name`."""
+        data = self.run.read_configuration(name)
+        if data is None:
+            raise ArtifactCorrupt(f"configuration {name} is not in {self.run.uri}.", remedy="Restore it, or start a new run.")
+        return Configuration.from_json(data)
+
+    def examples(self, ids: Sequence[str]) -> list[Example]:
+        """The examples of the named ids, in that order."""
+        known = {example.id: example for example in (*self.split.train, *self.split.validation, *self.split.test)}
+        return [known[name] for name in ids]
+
+    def reward_model(self, name: str) -> RewardModel:
+        """The committed Local Reward Functions under `name`; the last one loaded is kept."""
+        from optimas_core.rewards import RewardModel
+
+        if name not in self._models:
+            artifact = self.required("lrf", name)
+            files = {file: artifact.read(file) for file in artifact.names if not file.startswith("metrics")}
+            self._models.clear()
+            self._models[name] = RewardModel.from_files(files)
+        return self._models[name]
+
+    def forget_reward_models(self) -> None:
+        """Drop loaded models; the next use reads the committed files."""
+        self._models.clear()
+
+    def tell(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(what, done, total)
+
+
+def json_file(value: Any) -> bytes:
+    """Canonical JSON as a file's bytes."""
+    return canonical_json(value).encode("utf-8", "surrogatepass") + b"\n"

@@ -1,0 +1,133 @@
+"""Stages train-lrf and adapt-lrf: the Local Reward Functions from preference data (paper, Eq. 2, 4 and section 4.2)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optimas_core.canonical import derive_seed
+from optimas_core.errors import DataError
+from optimas_core.rewards import RewardModel, RewardPair, split_by_example
+from optimas_core.rollouts import Place
+from optimas_core.stages._context import StageContext, json_file
+from optimas_core.stages._preference_tables import read_pairs
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """Fit every component's LRF on the pairs of these artifacts."""
+
+    preferences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptRequest:
+    """Adapt one component's LRF on `mini_batch`; `replay` are earlier artifacts, newest first, of any component."""
+
+    iteration: int
+    component: str
+    lrf: str
+    mini_batch: str
+    replay: tuple[str, ...]
+
+
+def held_out_ids(context: StageContext) -> frozenset[str]:
+    """Training-split examples whose pairs are never trained on: one fixed set for the whole run."""
+    ids = [example.id for example in context.split.train]
+    return split_by_example(ids, context.settings.preferences.held_out, context.settings.seed)[1]
+
+
+async def train_lrf(context: StageContext, request: TrainRequest) -> str:
+    """Commit the first LRFs and their alignment on held-out examples; returns the artifact's name."""
+    name = context.name("train-lrf", asdict(request))
+    if context.existing("lrf", name) is not None:
+        return name
+    pairs = [pair for item in request.preferences for pair in read_pairs(context.required("preferences", item))]
+    held_out = held_out_ids(context)
+    training = [pair for pair in pairs if pair.example_id not in held_out]
+    judged = [pair for pair in pairs if pair.example_id in held_out]
+    settings = context.settings
+    started = time.monotonic()
+    model = RewardModel.create(settings.lrf, context.system.optimizable, settings.seed)
+    metrics: dict[str, Any] = {"pairs": len(pairs), "held_out_pairs": len(judged), "fit": None}
+    if training:
+        report = model.fit(
+            training,
+            settings.lrf,
+            judged,
+            seed=derive_seed("train-lrf", settings.seed),
+            progress=lambda done, total, loss: context.progress(f"training the reward functions (loss {loss:.3f})", done, total),
+        )
+        metrics["fit"] = _without_clock(report.to_json())
+    metrics["alignment"] = {key: asdict(value) for key, value in model.alignment(judged, confidence=settings.lrf.confidence).items()}
+    context.budget.record_compute(Place("train-lrf", 0, ""), time.monotonic() - started)
+    context.commit("lrf", name, {**model.to_files(), METRICS_FILE: json_file(metrics)}, {"preferences": ",".join(request.preferences)})
+    return name
+
+
+async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
+    """Commit the adapted LRFs (or the same ones, where the adaptation was refused) with alignment and drift."""
+    name = context.name("adapt-lrf", asdict(request))
+    if context.existing("lrf", name) is not None:
+        return name
+    settings = context.settings
+    held_out = held_out_ids(context)
+    batch = read_pairs(context.required("preferences", request.mini_batch), request.component)
+    earlier = [pair for item in request.replay for pair in read_pairs(context.required("preferences", item))]
+    fresh = [pair for pair in batch if pair.example_id not in held_out]
+    replay = [pair for pair in earlier if pair.example_id not in held_out]
+    replay.sort(key=lambda pair: pair.component != request.component)  # its own first, each kind newest first
+    guard = guard_pairs(context.system.optimizable, [*batch, *earlier], held_out)
+    started = time.monotonic()
+    model = context.reward_model(request.lrf)
+    metrics: dict[str, Any] = {"adapted": False, "reason": "no new pairs outside the held-out examples", "drift": {}}
+    if fresh:
+        context.progress(f"adapting the reward function of {request.component}", 0, 1)
+        seed = derive_seed("adapt-lrf", settings.seed, request.iteration)
+        report = model.adapt(request.component, fresh, replay, settings.lrf, seed=seed, guard=guard)
+        data = _without_clock(report.to_json())
+        metrics = {
+            "adapted": report.kept,
+            "reason": report.reason,
+            "drift": {key: -value.loss_of_accuracy for key, value in report.drift.items()},
+            "report": data,
+        }
+    alignment = model.alignment(guard.get(request.component, []), confidence=settings.lrf.confidence)
+    metrics["alignment"] = {request.component: asdict(alignment[request.component])}
+    context.budget.record_compute(Place("adapt-lrf", request.iteration, request.component), time.monotonic() - started)
+    files = {**model.to_files(), METRICS_FILE: json_file(metrics)}
+    context.commit("lrf", name, files, {"lrf": request.lrf, "preferences": request.mini_batch})
+    context.forget_reward_models()  # `model` was changed in place and is no longer what its name says
+    return name
+
+
+def guard_pairs(
+    components: Sequence[str], pairs: Sequence[RewardPair], held_out: frozenset[str]
+) -> Mapping[str, list[RewardPair]]:
+    """Held-out pairs of every component, without repeats."""
+    found: dict[str, list[RewardPair]] = {name: [] for name in components}
+    seen: set[str] = set()
+    for pair in pairs:
+        key = json.dumps([pair.component, pair.example_id, pair.chosen, pair.rejected], sort_keys=True)
+        if pair.example_id in held_out and pair.component in found and key not in seen:
+            seen.add(key)
+            found[pair.component].append(pair)
+    return found
+
+
+def read_metrics(context: StageContext, name: str) -> dict[str, Any]:
+    """What training or adaptation recorded beside the weights."""
+    data = json.loads(context.required("lrf", name).read(METRICS_FILE))
+    if not isinstance(data, dict):
+        raise DataError(f"lrf/{name}/{METRICS_FILE} is not an object.", remedy="Delete the artifact; it is derived again.")
+    return data
+
+
+def _without_clock(report: dict[str, Any]) -> dict[str, Any]:
+    """Wall-clock facts stay out of committed files, so that a resumed run commits the same bytes."""
+    return {key: value for key, value in report.items() if key != "seconds"}

@@ -1,0 +1,283 @@
+"""From run.yaml to a stage context: import the system, read the data, freeze the spec. All that can fail for free fails here."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optimas_core.artifacts import Workspace
+from optimas_core.canonical import digest
+from optimas_core.errors import OptimasError, SpecError, SystemDefinitionError
+from optimas_core.rollouts import Budget, RolloutEngine
+from optimas_core.spec import RunSettings, load_run_settings
+from optimas_core.stages._context import Progress, StageContext, no_progress
+from optimas_core.system import (
+    CompoundSystem,
+    Example,
+    Split,
+    checked_split,
+    read_examples,
+    require_columns,
+    split_examples,
+)
+
+# What may change between two starts of one run without changing its results.
+_NOT_IDENTITY = ("workspace", "concurrency", "budget", "name")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked run.yaml: settings, the system, the data and the digest of all that decides results."""
+
+    directory: Path
+    settings: RunSettings
+    system: CompoundSystem
+    split: Split
+    identity: str
+    module: Any
+
+    @property
+    def run_id(self) -> str:
+        """The name in run.yaml, else system and identity: the same spec is the same run."""
+        return self.settings.name or f"{self.system.name}-{self.identity[:8]}"
+
+    @property
+    def workspace_url(self) -> str:
+        """The workspace as an address, a relative directory taken from run.yaml's own."""
+        place = self.settings.workspace
+        if "://" in place or Path(place).is_absolute():
+            return place
+        return str(self.directory / place)
+
+
+def load_project(
+    run_yaml: Path, *, name: str | None = None, seed: int | None = None, workspace: str | None = None
+) -> Project:
+    """Read and check everything a run is made of, before the first call is paid for.
+
+    `name`, `seed` (of the run and of the data split) and `workspace` replace what run.yaml says.
+
+    Raises:
+        UserError: one sentence with what is wrong, where, and what to do.
+    """
+    settings = _with_changes(load_run_settings(run_yaml), name, seed, workspace)
+    directory = run_yaml.resolve().parent
+    system, module = _build(settings.system, directory)
+    _set_prices(system, settings)
+    split = _read_split(settings, directory)
+    require_columns(split, system.inputs)
+    system.check_configuration(system.configuration)
+    if not system.optimizable:
+        raise SystemDefinitionError(f"no component of {system.name!r} has a space.", remedy="Give at least one component a space.")
+    _try_metric(system, split)
+    from optimas_core import __version__
+
+    deciding = settings.model_dump(mode="json", exclude=set(_NOT_IDENTITY))
+    identity = digest([__version__, deciding, system.fingerprint, system.configuration.digest, data_digest(split)])
+    return Project(directory, settings, system, split, identity, module)
+
+
+def _with_changes(settings: RunSettings, name: str | None, seed: int | None, workspace: str | None) -> RunSettings:
+    changes: dict[str, Any] = {}
+    if name is not None:
+        changes["name"] = name
+    if seed is not None:
+        split = settings.data.split.model_copy(update={"seed": seed})
+        changes |= {"seed": seed, "data": settings.data.model_copy(update={"split": split})}
+    if workspace is not None:
+        place = workspace if "://" in workspace else str(Path(workspace).resolve())
+        changes["workspace"] = place
+    return settings.model_copy(update=changes)
+
+
+def data_digest(split: Split) -> str:
+    """Digest of every example and of the split it is in."""
+    return digest([[[item.id, item.fields] for item in part] for part in (split.train, split.validation, split.test)])
+
+
+def open_run(project: Project, *, progress: Progress = no_progress, workspace: Workspace | None = None) -> StageContext:
+    """Open or create the run in its workspace; an existing run keeps the spec and the time it was created with.
+
+    Raises:
+        SpecError: a run of that name exists with another spec.
+    """
+    opened = workspace or Workspace.open(project.workspace_url)
+    run = opened.run(project.run_id)
+    frozen = run.read_spec()
+    if frozen is None:
+        frozen = run.freeze_spec(_spec(project))
+    if frozen["identity"] != project.identity:
+        raise SpecError(
+            f"run {project.run_id!r} in {opened.url} was started with another spec, code or data.",
+            remedy="Give this one another `name` in run.yaml, or restore what it was started with.",
+        )
+    budget = Budget(project.settings.budget, run)
+    run.put_configuration(project.system.configuration.to_json())
+    context = StageContext(
+        run=run,
+        settings=project.settings,
+        system=project.system,
+        split=project.split,
+        engine=RolloutEngine(
+            project.system, budget, calls=opened.calls, concurrency=project.settings.concurrency
+        ),
+        budget=budget,
+        identity=project.identity,
+        created_at=frozen["created_at"],
+        producer=frozen["producer"],
+        progress=progress,
+        opro_client=_opro_client(project),
+    )
+    context.engine.use_scorer(
+        lambda lrf, component, inputs, outputs: context.reward_model(lrf).score(component, [(inputs, item) for item in outputs])
+    )
+    return context
+
+
+def check_models(system: CompoundSystem) -> None:
+    """Ask every model the system may use whether it answers.
+
+    Raises:
+        EnvironmentNotReady: names the model and what to do.
+    """
+    clients = {id(client): client for item in system.components.values() for client in item.clients}
+
+    async def check() -> None:
+        for client in clients.values():
+            await client.check()
+
+    asyncio.run(check())
+
+
+def _spec(project: Project) -> dict[str, Any]:
+    from optimas_core import __version__
+
+    return {
+        "format": 1,
+        "identity": project.identity,
+        "settings": project.settings.model_dump(mode="json", exclude={"workspace"}),
+        "system": {
+            "name": project.system.name,
+            "components": list(project.system.components),
+            "optimizable": list(project.system.optimizable),
+            "fingerprint": project.system.fingerprint,
+            "metric": getattr(project.system.metric, "__name__", "metric"),
+            "metric_range": list(project.system.metric_range),
+        },
+        "data": {
+            "digest": data_digest(project.split),
+            "train": len(project.split.train),
+            "validation": len(project.split.validation),
+            "test": len(project.split.test),
+        },
+        "start": project.system.configuration.digest,
+        "producer": f"optimas-kube {__version__}",
+        "created_at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+    }
+
+
+def _build(where: str, directory: Path) -> tuple[CompoundSystem, Any]:
+    name, _, function = where.partition(":")
+    if not name or not function:
+        raise SpecError(f"system = {where!r} is not module:function.", remedy="Write for example `system: system:build`.")
+    module = _import(name, directory)
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise SystemDefinitionError(f"{name} has no function {function!r}.", remedy="Correct `system` in run.yaml.")
+    try:
+        system = build()
+    except OptimasError:
+        raise
+    except Exception as error:
+        raise SystemDefinitionError(f"{where} raised {type(error).__name__}: {error}.", remedy="Call it yourself to see where.") from error
+    if not isinstance(system, CompoundSystem):
+        raise SystemDefinitionError(f"{where} returned {type(system).__name__}.", remedy="Return a CompoundSystem.")
+    return system, module
+
+
+def _import(name: str, directory: Path) -> Any:
+    """Import from the project's directory first; a module of that name from another directory is loaded anew."""
+    loaded = sys.modules.get(name)
+    local = directory / (name.replace(".", "/") + ".py")
+    if loaded is not None and local.is_file() and Path(getattr(loaded, "__file__", "") or "").resolve() != local.resolve():
+        del sys.modules[name]
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    elif sys.path[0] != str(directory):
+        sys.path.remove(str(directory))
+        sys.path.insert(0, str(directory))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise SystemDefinitionError(
+            f"the module {error.name!r} cannot be imported (looked in {directory}).", remedy="Correct `system` or install what it imports."
+        ) from None
+    except OptimasError:
+        raise
+    except Exception as error:
+        raise SystemDefinitionError(f"importing {name} raised {type(error).__name__}: {error}.", remedy="Import it yourself.") from error
+
+
+def _read_split(settings: RunSettings, directory: Path) -> Split:
+    data = settings.data
+    named = [data.train, data.validation, data.test]
+    if data.source and not any(named):
+        rows = read_examples(data.source, base=directory, id_column=data.id_column)
+        parts = data.split
+        return split_examples(rows, train=parts.train, validation=parts.validation, test=parts.test, seed=parts.seed)
+    if data.source or not (data.train and data.validation and data.test):
+        raise SpecError("data needs either `source`, or all of `train`, `validation` and `test`.", remedy="Name one or the three.")
+
+    def rows_of(source: str) -> Sequence[Example]:
+        return read_examples(source, base=directory, id_column=data.id_column)
+
+    return checked_split(rows_of(data.train), rows_of(data.validation), rows_of(data.test))
+
+
+def _try_metric(system: CompoundSystem, split: Split) -> None:
+    """A metric that returns NaN, or a value outside its range, is found before anything is paid for.
+
+    Tried on empty texts; a metric that cannot read those is met again on the first real output.
+    """
+    outputs: Mapping[str, Any] = {name: "" for name in system.outputs}
+    try:
+        system.metric(split.train[0].fields, outputs)
+    except Exception:
+        return  # empty texts are no valid output of this system: nothing can be said yet
+    low, high = system.metric_range
+    value = system.score(split.train[0].fields, outputs)
+    if not low <= value <= high:
+        raise SystemDefinitionError(f"the metric returned {value:g}, outside metric_range {system.metric_range}.", remedy="Declare its range.")
+
+
+def _set_prices(system: CompoundSystem, settings: RunSettings) -> None:
+    from optimas_core.models import Price
+
+    for item in system.components.values():
+        for client in item.clients:
+            price = settings.prices.get(client.id)
+            if price is not None:
+                client.price = Price(price.usd_per_million_in, price.usd_per_million_out)
+            if settings.budget.usd is not None and client.price is None:
+                raise SpecError(
+                    f"budget.usd is set and the price of {client.id!r} is unknown.",
+                    remedy="Add it under `prices` in run.yaml (USD per million tokens in and out), or drop budget.usd.",
+                )
+
+
+def _opro_client(project: Project) -> Any:
+    name = project.settings.optimizers.opro_model
+    if name is None:
+        return None
+    client = getattr(project.module, name, None)
+    if client is None or not hasattr(client, "complete"):
+        raise SpecError(f"optimizers.opro_model = {name!r} is no model client in the system's module.", remedy="Name one there.")
+    return client
+
+

@@ -1,0 +1,134 @@
+"""Preference data to Parquet and back: pairs for training, rollouts for labels, demonstrations and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optimas_core.artifacts import Artifact, read_table, write_table
+from optimas_core.canonical import canonical_json
+from optimas_core.optimizers import Observation
+from optimas_core.preferences import Collected
+from optimas_core.rewards import RewardPair
+
+PAIRS_FILE = "pairs.parquet"
+ROLLOUTS_FILE = "rollouts.parquet"
+SUMMARY_FILE = "summary.json"
+
+
+def preference_rows(collected: Sequence[Collected], configuration: str, iteration: int) -> list[dict[str, Any]]:
+    """Rows of the preferences table, sorted, so that equal data is equal bytes."""
+    rows = [
+        {
+            "component": data.component,
+            "example_id": record.example_id,
+            "context_json": canonical_json(record.context),
+            "chosen_json": canonical_json(pair.chosen.output),
+            "rejected_json": canonical_json(pair.rejected.output),
+            "reward_chosen": pair.chosen.mean,
+            "reward_rejected": pair.rejected.mean,
+            "se_chosen": pair.se_chosen,
+            "se_rejected": pair.se_rejected,
+            "n_chosen": len(pair.chosen.rewards),
+            "n_rejected": len(pair.rejected.rewards),
+            "configuration_digest": configuration,
+            "iteration": iteration,
+        }
+        for data in collected
+        for record in data.inputs
+        for pair in record.pairs
+    ]
+    return sorted(rows, key=lambda row: (row["component"], row["example_id"], row["chosen_json"], row["rejected_json"]))
+
+
+def rollout_rows(collected: Sequence[Collected], configuration: str) -> list[dict[str, Any]]:
+    """Rows of the rollouts table: every measured candidate output, missing ones with a null reward."""
+    rows = [
+        {
+            "example_id": record.example_id,
+            "component": data.component,
+            "candidate": canonical_json(labels),
+            "repeat": repeat,
+            "inputs_json": canonical_json(record.context),
+            "output_json": canonical_json(output),
+            "reward": rollout.reward,
+            "status": rollout.status,
+            "tokens_in": rollout.tokens_in,
+            "tokens_out": rollout.tokens_out,
+            "usd": rollout.usd,
+            "configuration_digest": configuration,
+        }
+        for data in collected
+        for record in data.inputs
+        for labels, repeat, output, rollout in _with_labels(record)
+    ]
+    return sorted(rows, key=lambda row: (row["component"], row["example_id"], row["candidate"], row["repeat"]))
+
+
+def _with_labels(record: Any) -> Iterable[tuple[tuple[str, ...], int, Mapping[str, Any], Any]]:
+    labels = {candidate.labels[0]: candidate.labels for candidate in record.candidates}
+    for first, repeat, output, rollout in record.rollouts:
+        yield labels[first], repeat, output, rollout
+
+
+def table_bytes(table: str, rows: Sequence[Mapping[str, Any]], run_id: str, created_at: str) -> bytes:
+    return write_table(table, rows, run_id=run_id, created_at=created_at)
+
+
+def read_pairs(artifact: Artifact, component: str | None = None) -> list[RewardPair]:
+    """The artifact's pairs, of one component or of all."""
+    return [
+        RewardPair(
+            row["component"],
+            row["example_id"],
+            json.loads(row["context_json"]),
+            json.loads(row["chosen_json"]),
+            json.loads(row["rejected_json"]),
+            row["reward_chosen"],
+            row["reward_rejected"],
+        )
+        for row in read_table("preferences", artifact.read(PAIRS_FILE), file=f"{artifact.uri}/{PAIRS_FILE}")
+        if component is None or row["component"] == component
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One distinct candidate output on one example with the mean reward of its rollouts; `labels` names what produced it."""
+
+    component: str
+    example_id: str
+    labels: tuple[str, ...]
+    inputs: Mapping[str, Any]
+    output: Mapping[str, Any]
+    reward: float
+
+
+def read_measured(artifact: Artifact, component: str | None = None) -> list[Measured]:
+    """Every candidate output with at least one reward, in the table's order."""
+    grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in read_table("rollouts", artifact.read(ROLLOUTS_FILE), file=f"{artifact.uri}/{ROLLOUTS_FILE}"):
+        if (component is None or row["component"] == component) and row["reward"] is not None:
+            grouped.setdefault((row["component"], row["example_id"], row["candidate"]), []).append(row)
+    return [
+        Measured(
+            key[0],
+            key[1],
+            tuple(json.loads(key[2])),
+            json.loads(rows[0]["inputs_json"]),
+            json.loads(rows[0]["output_json"]),
+            sum(row["reward"] for row in rows) / len(rows),
+        )
+        for key, rows in grouped.items()
+    ]
+
+
+def observations(artifacts: Sequence[Artifact], component: str) -> list[Observation]:
+    """Everything measured of one component, newest artifact first, as proposers may see it (training split only)."""
+    return [
+        Observation(item.example_id, item.inputs, item.output, item.reward)
+        for artifact in artifacts
+        for item in read_measured(artifact, component)
+    ]

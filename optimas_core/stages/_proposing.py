@@ -1,0 +1,86 @@
+"""Runs the proposers a knob calls for and gathers what they propose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optimas_core.artifacts import Artifact
+from optimas_core.canonical import derive_seed
+from optimas_core.optimizers import (
+    Attempt,
+    Demonstrations,
+    Edits,
+    OtherValues,
+    Proposal,
+    Proposer,
+    Situation,
+    without_repeats,
+)
+from optimas_core.rollouts import Place
+from optimas_core.stages._context import StageContext
+from optimas_core.stages._preference_tables import observations
+from optimas_core.system import CallContext, Configuration, PromptSpace, WorstCase
+
+# A meta-prompt is a few thousand characters and its reply is bounded; reserved for each proposal OPRO asks for.
+_OPRO_TOKENS = 6_000
+
+
+async def propose(
+    context: StageContext,
+    *,
+    component: str,
+    knob: str,
+    configuration: Configuration,
+    preferences: Sequence[Artifact],
+    iteration: int,
+    attempts: Sequence[Attempt] = (),
+    step: int = 0,
+) -> list[Proposal]:
+    """Proposals for one knob, each proposer's in turn, without repeats and without the incumbent."""
+    item = context.system.components[component]
+    knobs = {**item.defaults, **configuration.of(component)}
+    situation = Situation(
+        component=item,
+        knob=knob,
+        knobs=knobs,
+        observations=observations(preferences, component),
+        attempts=attempts,
+        count=context.settings.optimizers.candidates,
+        seed=derive_seed("propose", context.settings.seed, iteration, step),
+    )
+    place = Place("generate-preferences" if step == 0 else "local-optimize", iteration, component)
+    found: list[Proposal] = []
+    if not isinstance(item.space[knob], PromptSpace):
+        return await OtherValues().propose(situation)
+    for kind in context.settings.optimizers.proposers:
+        match kind:
+            case "opro":
+                found += await _opro(context, situation, place)
+            case "demonstrations":
+                found += await _proposer(Demonstrations(), situation)
+            case "edits":
+                found += await _proposer(Edits(), situation)
+    return without_repeats(found, knobs)
+
+
+async def _proposer(proposer: Proposer, situation: Situation) -> list[Proposal]:
+    return await proposer.propose(situation)
+
+
+async def _opro(context: StageContext, situation: Situation, place: Place) -> list[Proposal]:
+    """OPRO through the run's budget: its calls are reserved and settled like every other."""
+    from optimas_core.optimizers import Opro
+
+    clients = {client.id: client for client in situation.component.clients}
+    client = context.opro_client or clients.get(situation.knobs.get("model", ""))
+    if client is None:
+        return []
+    most = context.settings.optimizers.opro_max_tokens
+    tokens = (_OPRO_TOKENS + most) * situation.count
+    usd = client.price.usd(tokens, most * situation.count) if client.price else None
+    reservation = context.budget.reserve(WorstCase(tokens, usd), 0.0)
+    calls = CallContext(situation.seed)
+    try:
+        return await Opro(client, calls, max_tokens=most).propose(situation)
+    finally:
+        context.budget.settle(reservation, place, calls.usage, system_runs=0.0)
