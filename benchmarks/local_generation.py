@@ -69,9 +69,7 @@ def build_prompts(count: int = 32) -> list[str]:
             f"{c} is a country whose capital is {t}. People there pay with the {m}."
             for c, t, m in chooser.sample([(country, city, money), *others], len(others) + 1)
         ]
-        prompts.append(
-            f"{TEMPLATE}Paragraphs: {' '.join(paragraphs)}\nQuestion: With what do people pay in {city}?\nAnswer:"
-        )
+        prompts.append(f"{TEMPLATE}Paragraphs: {' '.join(paragraphs)}\nQuestion: With what do people pay in {city}?\nAnswer:")
     return prompts
 
 
@@ -197,10 +195,7 @@ def main() -> None:
     print(f"SmolLM2-135M-Instruct, bfloat16, {torch.get_num_threads()} threads, {platform.processor() or 'CPU'}")
     print(f"{'way':32} {'calls':>5} {'prompt tokens':>13} {'tokens out':>10} {'s':>7} {'tokens/s':>9} {'ratio':>6}")
     for row in rows:
-        print(
-            f"{row.way:32} {row.calls:5} {row.tokens_in:13} {row.tokens_out:10} {row.seconds:7.2f}"
-            f" {row.rate:9.1f} {row.ratio:6.2f}"
-        )
+        print(f"{row.way:32} {row.calls:5} {row.tokens_in:13} {row.tokens_out:10} {row.seconds:7.2f} {row.rate:9.1f} {row.ratio:6.2f}")
     for name, value in facts.items():
         print(f"{name}: {value:.2f}" if value < 100 else f"{name}: {value:.0f}")
 

@@ -32,7 +32,7 @@ class Retriever:
         return [self.paragraphs[i]["text"] for i in found[0]]
 
 
-def select_sentences(question: str, passages: list[str], sentences: int = 6) -> str:
+def select_sentences(question: str, passages: list[str], sentences: int = 3) -> str:
     """Keep the sentences that share most words with the question, best first."""
     wanted = {word.strip(".,?!").lower() for word in question.split() if len(word) > 3}
     parts = [part.strip() for text in passages for part in text.replace(". ", ".\n").splitlines()]
@@ -54,7 +54,7 @@ def build() -> CompoundSystem:
     )
     retriever = component(Retriever(CORPUS), name="retriever", outputs="passages", space={"k": NumberGrid(1, 2, 3, 5)})
     selector = component(
-        select_sentences, name="selector", outputs="context", space={"sentences": NumberGrid(2, 3, 6, 12)}
+        select_sentences, name="selector", outputs="context", space={"sentences": NumberGrid(1, 2, 3, 6, 12)}
     )
     answerer = llm(
         "answerer", inputs=["context", "question"], output="answer", model=small, max_tokens=24, single_line=True,

@@ -67,7 +67,7 @@ def _backbone(project: Project) -> str:
     from optimas_core.models.embedded import EMBEDDED, embedded_path
 
     name = project.settings.lrf.backbone
-    path = embedded_path(name) if name in EMBEDDED else Path(name)  # type: ignore[arg-type]
+    path = embedded_path(name) if name in EMBEDDED else Path(name)
     if not (path / "config.json").is_file():
         from optimas_core.errors import EnvironmentNotReady
 

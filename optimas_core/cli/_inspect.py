@@ -10,7 +10,7 @@ from typing import Any
 from optimas_core.artifacts import RunWorkspace, Workspace, collect
 from optimas_core.controller import RunState
 from optimas_core.errors import SpecError
-from optimas_core.reporting import diff_configurations, changes_as_text, report_of, write_report_of
+from optimas_core.reporting import changes_as_text, diff_configurations, report_of, write_report_of
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings
 

@@ -46,10 +46,12 @@ class InProcessLauncher:
         return preferences, self._run(train_lrf(self._context, TrainRequest(tuple(preferences.values()))))
 
     def iterate(self, plan: IterationPlan) -> IterationResult:
-        return self._run(iterate(self._context, plan))
+        result: IterationResult = self._run(iterate(self._context, plan))
+        return result
 
     def test(self, before: str, after: str) -> str:
-        return self._run(sealed_test(self._context, TestRequest(before, after)))
+        name: str = self._run(sealed_test(self._context, TestRequest(before, after)))
+        return name
 
     def close(self) -> None:
         """Close the event loop and the clients' connections that live on it."""

@@ -49,9 +49,7 @@ class _Row:
 class Engine:
     """A loaded model with its tokenizer. Not thread-safe: the batcher calls it from one thread at a time."""
 
-    def __init__(
-        self, directory: Path, tokenizer: Any, *, device: str, dtype: str, share_prefixes: bool = True
-    ) -> None:
+    def __init__(self, directory: Path, tokenizer: Any, *, device: str, dtype: str, share_prefixes: bool = True) -> None:
         import torch
         from transformers import AutoModelForCausalLM, DynamicCache
         from transformers.cache_utils import DynamicLayer
@@ -59,9 +57,7 @@ class Engine:
         self._tokenizer = tokenizer
         self._device = torch.device(device)
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar; errors are still raised
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                directory, dtype=getattr(torch, dtype), local_files_only=True
-            )
+            model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype), local_files_only=True)
         self._model = model.to(self._device).eval()
         self._ends = _end_tokens(tokenizer, model.generation_config)
         # Windowed and recurrent layers keep less than all keys and values: their beginnings cannot be cut out.

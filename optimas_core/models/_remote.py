@@ -173,7 +173,7 @@ async def gather_in_order(
     async def one(request: ModelRequest) -> ModelReply | Exception:
         try:
             return await complete(request)
-        except Exception as exc:  # noqa: BLE001 (it is the result; cancellation is no Exception and goes through)
+        except Exception as exc:
             return exc
 
     return list(await asyncio.gather(*(one(request) for request in requests)))

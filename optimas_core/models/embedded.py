@@ -85,9 +85,7 @@ def embedded_path(name: str) -> Path:
     target = _target(name)
     if not _matches_manifest(target):
         state = "damaged" if target.exists() else "not prepared"
-        raise EnvironmentNotReady(
-            f'the embedded model "{name}" is {state} in {target.parent}.', remedy="Run `optimas prepare`."
-        )
+        raise EnvironmentNotReady(f'the embedded model "{name}" is {state} in {target.parent}.', remedy="Run `optimas prepare`.")
     return target
 
 
@@ -144,9 +142,7 @@ def _describe(name: str) -> EmbeddedModel:
     try:
         return EMBEDDED[name]
     except KeyError:
-        raise EnvironmentNotReady(
-            f'"{name}" is not an embedded model.', remedy=f"Embedded models: {', '.join(EMBEDDED)}."
-        ) from None
+        raise EnvironmentNotReady(f'"{name}" is not an embedded model.', remedy=f"Embedded models: {', '.join(EMBEDDED)}.") from None
 
 
 def _source_file(name: str, model: EmbeddedModel) -> Path:
@@ -163,9 +159,7 @@ def _source_file(name: str, model: EmbeddedModel) -> Path:
     if not source.is_file():
         raise EnvironmentNotReady(f"{source} is missing from the wheel {model.wheel}.", remedy=remedy)
     if (got := _sha256(source)) != model.source_sha256:
-        raise EnvironmentNotReady(
-            f"{source} has SHA-256 {got[:16]}…, expected {model.source_sha256[:16]}….", remedy=remedy
-        )
+        raise EnvironmentNotReady(f"{source} has SHA-256 {got[:16]}…, expected {model.source_sha256[:16]}….", remedy=remedy)
     return source
 
 

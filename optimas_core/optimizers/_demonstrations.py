@@ -10,15 +10,17 @@ from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.optimizers._proposal import Observation, Proposal, Situation, without_repeats
 from optimas_core.system import Demonstration, Prompt, PromptSpace
 
-# Share of the observations, best first, that demonstrations are drawn from.
-_TOP_SHARE = 0.25
+# Demonstrations are drawn from observations whose reward is within this share of the observed range below the best …
+_WITHIN = 0.25
+# … and from so many of them at most.
+_POOL = 12
 
 
 class Demonstrations:
     """Draws subsets of well-rewarded observations as worked examples, in both formats the space allows.
 
-    An observation qualifies if its reward lies above the mean of all; among the best quarter short contexts come first, since
-    every demonstration is paid for with each later call. Expected answers are never used: what is shown is what the component
+    An observation qualifies if its reward lies above the mean and within a quarter of the best; of those the shortest contexts are
+    kept, since every demonstration is paid for with each later call. Expected answers are never used: what is shown is what the component
     itself wrote and the whole system was rewarded for.
     """
 
@@ -31,7 +33,8 @@ class Demonstrations:
             return []
         prompt = Prompt.from_json(situation.knobs[situation.knob])
         rng = random.Random(derive_seed("demonstrations", situation.seed))
-        formats = [*(name for name in space.formats if name != prompt.format), prompt.format]
+        # Raw completion first: a base of worked examples is imitated most directly there.
+        formats = sorted({*space.formats, prompt.format}, reverse=True)
         sizes = [size for size in (min(2, space.demonstrations), space.demonstrations, 1) if size <= len(pool)] or [1]
         proposals = []
         for draw, (size, name) in enumerate(product([*dict.fromkeys(sizes)] * situation.count, formats)):
@@ -43,25 +46,25 @@ class Demonstrations:
             )
             summary = f"{size} of its own trajectories as demonstrations, {name} format"
             values = {situation.knob: changed.to_json()}
-            proposals.append(Proposal(situation.component.name, situation.knob, values, "demonstrations", summary))
+            sources = tuple(item.example_id for item in chosen)
+            proposals.append(Proposal(situation.component.name, situation.knob, values, "demonstrations", summary, sources))
             if draw > 8 * situation.count:
                 break
-        ordered = sorted(range(len(proposals)), key=lambda index: (index % len(formats), index))
-        return without_repeats([proposals[index] for index in ordered], situation.knobs)[: situation.count]
+        return without_repeats(proposals, situation.knobs)[: situation.count]
 
 
 def _well_rewarded(observations: Sequence[Observation]) -> list[Observation]:
-    """The best quarter (at least four where there are), above the mean reward, each output and example once."""
+    """At most `_POOL` observations, one for each example: above the mean, within a quarter of the best, shortest inputs first."""
     if not observations:
         return []
-    mean = sum(item.reward for item in observations) / len(observations)
+    rewards = [item.reward for item in observations]
+    bound = max(rewards) - _WITHIN * (max(rewards) - min(rewards))
+    mean = sum(rewards) / len(rewards)
     best: dict[str, Observation] = {}
     for item in sorted(observations, key=lambda item: (-item.reward, item.example_id, canonical_json(item.output))):
-        if item.reward > mean and item.example_id not in best:
-            best[item.example_id] = item
-    keep = max(4, round(_TOP_SHARE * len(best)))
-    top = list(best.values())[:keep]
-    return sorted(top, key=lambda item: (len(canonical_json(item.inputs)), item.example_id))
+        if item.reward > mean and item.reward >= bound:
+            best.setdefault(item.example_id, item)
+    return sorted(best.values(), key=lambda item: (len(canonical_json(item.inputs)), item.example_id))[:_POOL]
 
 
 def _demonstration(item: Observation, situation: Situation) -> Demonstration:

@@ -12,13 +12,17 @@ from optimas_core.system import Component
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Knob values that replace the incumbent's. `proposer` and `summary` say where it came from, for the report."""
+    """Knob values that replace the incumbent's. `proposer` and `summary` say where it came from, for the report.
+
+    `sources` are training examples that are shown in it: it is never ranked on those.
+    """
 
     component: str
     knob: str
     values: Mapping[str, Any]
     proposer: str
     summary: str
+    sources: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -32,11 +36,12 @@ class Proposal:
             "values": dict(self.values),
             "proposer": self.proposer,
             "summary": self.summary,
+            "sources": list(self.sources),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Proposal:
-        return cls(data["component"], data["knob"], dict(data["values"]), data["proposer"], data["summary"])
+        return cls(data["component"], data["knob"], dict(data["values"]), data["proposer"], data["summary"], tuple(data["sources"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,34 +33,39 @@ class Candidate:
 def variants(
     component: Component, knobs: Mapping[str, Any], *, count: int, temperature: float, example_id: str, seed: int
 ) -> list[Variant]:
-    """The incumbent first, then `count - 1` others: other values of V_k for a tool, a selector or a model choice; the prompt's
-    other format and higher temperature for a language model. Which values is drawn from the example's own seed."""
+    """The incumbent first, then `count - 1` others.
+
+    A tool, a selector or a model choice: other values of V_k, drawn from the example's own seed. A language model: the prompt's other
+    formats, then samples at `temperature` in every format in turn, since the format decides most about what a small model writes; one in
+    four of its candidates has another value of a discrete knob.
+    """
     full = {**component.defaults, **knobs}
-    found = [Variant(INCUMBENT, full)]
-    others: list[Variant] = []
-    for knob, space in component.space.items():
-        if isinstance(space, Choice | NumberGrid | ModelChoice):
-            others += [
-                Variant(f"{knob}={value}", {**full, knob: value})
-                for value in space.values
-                if canonical_json(value) != canonical_json(full[knob])
-            ]
-        elif isinstance(space, PromptSpace):
-            others += [
-                Variant(f"format={value}", {**full, knob: {**full[knob], "format": value}})
-                for value in space.formats
-                if value != full[knob]["format"]
-            ]
-    random.Random(derive_seed("variants", seed, component.name, example_id)).shuffle(others)
-    if component.explore is not None:
-        hot = component.explore(full, temperature)
-        sampled = [Variant(f"sample:{index}", hot, index) for index in range(1, count)]
-        others = (
-            [item for pair in zip(others, sampled, strict=False) for item in pair]
-            + others[len(sampled) :]
-            + sampled[len(others) :]
-        )
-    return found + others[: count - 1]
+    values = [
+        Variant(f"{knob}={canonical_json(value)}", {**full, knob: value})
+        for knob, space in component.space.items()
+        if isinstance(space, Choice | NumberGrid | ModelChoice)
+        for value in space.values
+        if canonical_json(value) != canonical_json(full[knob])
+    ]
+    random.Random(derive_seed("variants", seed, component.name, example_id)).shuffle(values)
+    if component.explore is None:
+        return [Variant(INCUMBENT, full), *values][:count]
+    formats = [
+        Variant(f"format={name}", {**full, knob: {**full[knob], "format": name}})
+        for knob, space in component.space.items()
+        if isinstance(space, PromptSpace)
+        for name in space.formats
+        if name != full[knob]["format"]
+    ]
+    bases = [*formats, Variant(INCUMBENT, full)]
+    samples = [
+        Variant(f"{base.label}, sample {index}", component.explore(base.knobs, temperature), index)
+        for index in range(1, count)
+        for base in bases
+    ]
+    generated = [*formats, *samples]
+    kept = values[: max(count // 4, 0)] if count > 4 else []
+    return [Variant(INCUMBENT, full), *kept, *generated][:count]
 
 
 def distinct(produced: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[Candidate]:

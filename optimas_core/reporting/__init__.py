@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optimas_core.reporting._reduce import report_of
     from optimas_core.reporting._diff_output import changes_as_text
+    from optimas_core.reporting._reduce import report_of
     from optimas_core.reporting._text_diff import diff_configurations
     from optimas_core.reporting._write import write_report, write_report_of
 

@@ -21,9 +21,7 @@ def changes_as_text(changes: Sequence[Change], *, colour: bool = False) -> str:
     """One block a change: `component.knob, part`, then the text with [-removed-] and {+added+} words."""
     if not changes:
         return "No difference."
-    return "\n\n".join(
-        f"{visible(change.path)}\n{_indented(change_as_text(change, colour=colour))}" for change in changes
-    )
+    return "\n\n".join(f"{visible(change.path)}\n{_indented(change_as_text(change, colour=colour))}" for change in changes)
 
 
 def change_as_text(change: Change, *, colour: bool = False) -> str:

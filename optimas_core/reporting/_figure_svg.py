@@ -109,10 +109,7 @@ def _inlined(document: str, title: str, salt: str, tooltips: Mapping[str, str]) 
     body = re.sub(r">\s+<", "><", body)
     width = float(box.group(1).split()[2])
     name = escape(visible(title))
-    return (
-        f'<svg viewBox="{box.group(1)}" role="img" aria-label="{name}" style="--wide: {width:.0f}px">'
-        f"<title>{name}</title>{body}</svg>"
-    )
+    return f'<svg viewBox="{box.group(1)}" role="img" aria-label="{name}" style="--wide: {width:.0f}px"><title>{name}</title>{body}</svg>'
 
 
 def _plain_tag(tag: str, salt: str, tooltips: Mapping[str, str]) -> str:

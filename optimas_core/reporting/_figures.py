@@ -20,7 +20,7 @@ MARKS = {"accept": ("^", svg.GAIN), "reject": ("x", svg.LOSS), "indecisive": ("D
 
 @drawn
 def before_after(report: Mapping[str, Any]) -> str | None:
-    """Baseline and final mean on the sealed test with their intervals; chance and majority as lines."""
+    """Baseline and final mean on the sealed test with their intervals; chance dotted, majority dashed."""
     arms = [(name, report[key], colour) for name, key, colour in _ARMS if report[key]["mean"] is not None]
     if not arms:
         return None
@@ -42,18 +42,12 @@ def before_after(report: Mapping[str, Any]) -> str | None:
     bounds += [report[key] for key in ("chance", "majority") if report[key] is not None]
     top = min(high, max(bounds) + 0.15 * (high - low)) if high is not None and low is not None else max(bounds)
     axes.set_xlim(min([low if low is not None else min(bounds), *bounds]) - 0.01 * abs(top), top)
-    axes.set_xlabel(_reference_words(report, f"{label(report['metric']['name'])} on the sealed test"))
+    axes.set_xlabel(label(report["metric"]["name"]))
     return to_svg(drawing, "Baseline and final score on the sealed test with their confidence intervals")
 
 
 _ARMS = (("baseline", "baseline", svg.BASELINE), ("final", "final", svg.GAIN))
 _LINES: Mapping[str, Any] = {"chance": (0, (1, 2)), "majority": (0, (5, 3))}
-
-
-def _reference_words(report: Mapping[str, Any], first: str) -> str:
-    words = {"chance": "dotted: chance", "majority": "dashed: majority"}
-    named = [f"{words[key]} {score(report[key])}" for key in words if report[key] is not None]
-    return f"{first}   ({', '.join(named)})" if named else first
 
 
 @drawn

@@ -101,9 +101,7 @@ def _typeset(text: str) -> str:
         minus = part[:1] in tuple(".0123456789") and (not joined or joined[-1] in " (")
         joined += ("\u2212" if minus else "-") + part
     # A figure stays with its unit, its interval and its n when a line breaks.
-    return re.sub(
-        r"(?<=n) = (?=\d)|(?<=\d) to (?=[+\u2212.\d])|(?<=\d) \u2192 (?=[.\d])|(?<=\d) (?=%)", _unbroken, joined
-    )
+    return re.sub(r"(?<=n) = (?=\d)|(?<=\d) to (?=[+\u2212.\d])|(?<=\d) \u2192 (?=[.\d])|(?<=\d) (?=%)", _unbroken, joined)
 
 
 def _unbroken(gap: re.Match[str]) -> str:

@@ -46,9 +46,7 @@ def _result(report: Mapping[str, Any]) -> Table:
         mean = _numbers.signed(part["mean"]) if differences else _numbers.score(part["mean"])
         rows.append((name, mean, _numbers.interval(part["ci"], differences=differences), _numbers.count(part["n"])))
     rows += [(name, value, "", "") for name, value, _ in _summary_words.references(report)]
-    return Table(
-        (f"{label(report['metric']['name'])}, sealed test", "mean", "interval", "n"), tuple(rows), frozenset({1, 3})
-    )
+    return Table((f"{label(report['metric']['name'])}, sealed test", "mean", "interval", "n"), tuple(rows), frozenset({1, 3}))
 
 
 def _spent(report: Mapping[str, Any]) -> Table:

@@ -205,7 +205,7 @@ def _learning_curve(
     """Mean of the arm that each validation left as the incumbent, over the system runs spent until then."""
     low, high = spec["system"]["metric_range"]
     by_iteration = {row["iteration"]: row for row in iterations}
-    curve = []
+    curve: list[dict[str, Any]] = []
     for state in states:
         result = state.record.get("result")
         if not result or not result["validation"]:
@@ -289,7 +289,7 @@ def _savings(run: RunWorkspace, states: Sequence[RunState]) -> dict[str, int]:
 
 def _items(run: RunWorkspace, states: Sequence[RunState]) -> dict[str, Any]:
     """Item by iteration: one row for the first incumbent and one for each challenger that was validated."""
-    rows = []
+    rows: list[tuple[str, int, dict[str, dict[str, Any]]]] = []
     ids: list[str] = []
     for state in states:
         result = state.record.get("result")

@@ -25,9 +25,7 @@ def meaning(report: Mapping[str, Any]) -> str:
         case _ if difference["ci"] is None:
             return "No interval is reported for the difference, so chance cannot be ruled out."
         case _ if includes_zero(difference["ci"]):
-            return (
-                "The interval of the difference includes 0: the sealed test does not show a change in either direction."
-            )
+            return "The interval of the difference includes 0: the sealed test does not show a change in either direction."
         case _:
             side = "above" if difference["mean"] > 0 else "below"
             return f"The whole interval of the difference lies {side} 0: chance alone is an unlikely explanation."
@@ -36,11 +34,7 @@ def meaning(report: Mapping[str, Any]) -> str:
 def below_reference(report: Mapping[str, Any]) -> str | None:
     """A sentence when the final score does not pass chance or the majority answer: then the gain is worth little."""
     final = report["final"]["mean"]
-    names = [
-        name
-        for name in ("chance", "majority")
-        if report[name] is not None and final is not None and final <= report[name]
-    ]
+    names = [name for name in ("chance", "majority") if report[name] is not None and final is not None and final <= report[name]]
     if not names:
         return None
     references = " and ".join(f"{name} ({score(report[name])})" for name in names)
@@ -52,6 +46,12 @@ def sealed_test(report: Mapping[str, Any]) -> str:
     confidence = report["difference"]["confidence"]
     words = f"{100 * confidence:.4g} % intervals" if confidence is not None else "Intervals"
     return f"Sealed test: examples that no step of the optimization saw, read once at the end by both configurations. {words}."
+
+
+def line_legend(report: Mapping[str, Any]) -> str:
+    """What the dotted and the dashed line of the first figure are, where there are any."""
+    names = {"chance": "dotted line: chance", "majority": "dashed line: majority"}
+    return "".join(f", {words}" for name, words in names.items() if report[name] is not None)
 
 
 def references(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:

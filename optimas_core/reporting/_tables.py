@@ -118,9 +118,7 @@ def _alignment_row(
 
 def landscape_table(landscape: Mapping[str, Any]) -> Table:
     """Every value of a discrete knob with its local and its measured reward."""
-    rows = tuple(
-        (label(p["value"]), score(p["local"]), score(p["measured"]), count(p["n"])) for p in landscape["points"]
-    )
+    rows = tuple((label(p["value"]), score(p["local"]), score(p["measured"]), count(p["n"])) for p in landscape["points"])
     return Table(("value", "local reward", "measured reward", "n"), rows, frozenset({1, 2, 3}))
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from optimas_core.canonical import canonical_json
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.rewards._heads import Head

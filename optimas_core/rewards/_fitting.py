@@ -114,7 +114,7 @@ def fit_lora(
     per_epoch = -(-len(pairs) // settings.batch_pairs)
     trainer = Trainer(
         backbone,
-        {name: head.weights for name, head in heads.items()},
+        _starting_heads(heads, trained, seed),
         trained,
         objective=Objective(settings.loss, settings.beta),
         learning_rate=settings.learning_rate,
@@ -171,7 +171,7 @@ def adapt_lora(
     data = PairRows([*pairs, *replay], embedder.builder)
     trainer = Trainer(
         backbone,
-        {name: head.weights for name, head in heads.items()},
+        _starting_heads(heads, [component], seed),
         [component],
         objective=Objective(settings.loss, settings.beta),
         learning_rate=settings.learning_rate,
@@ -197,6 +197,17 @@ def adapt_lora(
         steps=trainer.steps,
         micro_batch_pairs=trainer.micro_batch_pairs,
     )
+
+
+def _starting_heads(heads: Mapping[str, Head], trained: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+    """Weights to start from. A head that was never fitted is zero, and so is LoRA's B: together they are a saddle
+    point, which cost the first epoch or two of a short fit. Such a head starts at random, by component and seed."""
+    start = {name: head.weights for name, head in heads.items()}
+    for name in trained:
+        if not start[name].any():
+            rng = np.random.default_rng(derive_seed("lrf-head", seed, name))
+            start[name] = rng.uniform(-1.0, 1.0, len(start[name])) / np.sqrt(len(start[name]))
+    return start
 
 
 def _fit_one(differences: np.ndarray, own: Sequence[RewardPair], settings: LrfSettings, seed: int) -> Head:

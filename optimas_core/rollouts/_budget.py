@@ -83,7 +83,7 @@ class _Block:
     rows: dict[tuple[str, int, str, str], LedgerRow] = field(default_factory=dict)
     spent: Spend = Spend()
     reserved: Spend = Spend()
-    began_s: float = field(default_factory=time.monotonic)
+    began_s: float = field(default_factory=lambda: time.monotonic())
 
 
 class Budget:
@@ -144,6 +144,17 @@ class Budget:
             self._cover(self._block, self._before, asked)
             self._block.reserved = self._block.reserved.plus(asked)
             return asked
+
+    def fits_once_settled(self, worst: WorstCase, system_runs: float) -> bool:
+        """Whether a refused reservation may still be granted: only what calls in flight have reserved stands in its way."""
+        with self._lock:
+            if (worst.usd is None and self._caps.usd is not None) or self._block.reserved == Spend():
+                return False
+            if self._caps.hours is not None and self.hours() >= self._caps.hours:
+                return False
+            after = self.spent().plus(Spend(worst.usd or 0.0, worst.tokens, system_runs))
+            caps = ((name, getattr(self._caps, name)) for name in ("usd", "tokens", "system_runs"))
+            return all(cap is None or getattr(after, name) <= cap + 1e-9 for name, cap in caps)
 
     def settle(self, reservation: Spend, place: Place, calls: list[CallUsage], *, system_runs: float) -> None:
         """Replace a reservation by what was really used (also after a failed call: nothing, unless it was billed)."""

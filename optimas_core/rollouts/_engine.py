@@ -21,14 +21,17 @@ from optimas_core.errors import (
     SystemDefinitionError,
     UserError,
 )
-from optimas_core.rollouts._budget import Budget, Place
+from optimas_core.rollouts._budget import Budget, Place, Spend
 from optimas_core.rollouts._cache import CallCache
-from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, execute
+from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, WorstCase, execute
 
 Status = Literal["ok", "missing", "format_error"]
 
 # A run cannot go on after these; every other failure of one execution leaves that one result missing.
 _STOPS_THE_RUN = (UserError, AuthenticationFailed, BudgetExhausted, Interrupted, LeaseLost)
+
+
+_SETTLE_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class RolloutEngine:
         self._cache = CallCache(calls)
         self._concurrency = concurrency
         self._scorer = scorer
+        self._executing = 0
 
     def use_scorer(self, scorer: LocalScorer) -> None:
         """Give the scorer that `per_input` knobs ask, once it is known."""
@@ -252,10 +256,11 @@ class RolloutEngine:
         meter: _Meter,
     ) -> Mapping[str, Any]:
         share = 1 / len(self.system.components)
-        reservation = self.budget.reserve(item.worst_case(inputs, knobs), share)
+        reservation = await self._reserve(item.worst_case(inputs, knobs), share)
         context = CallContext(derive_seed("call", key))
         outputs: Mapping[str, Any] = {}
         status, message, ran = "ok", "", 0.0
+        self._executing += 1
         try:
             # Copies: a component that changes what it is given must not change what the cache serves to others.
             outputs = await item.body(copy.deepcopy(inputs), copy.deepcopy(knobs), context)
@@ -263,6 +268,7 @@ class RolloutEngine:
         except FormatError as error:
             status, message, ran = "format_error", error.message, share
         finally:
+            self._executing -= 1
             self.budget.settle(reservation, place, context.usage, system_runs=ran)
         meter.executed += 1
         usage = [
@@ -285,6 +291,20 @@ class RolloutEngine:
                 remedy="Return text, numbers, lists, dicts.",
             ) from None
         return {"component": item.name, "outputs": plain, "status": status, "error": message, "usage": usage}
+
+    async def _reserve(self, worst: WorstCase, system_runs: float) -> Spend:
+        """Worst cases of the calls in flight may fill a cap that their real cost does not: wait for them before giving up.
+
+        Raises:
+            BudgetExhausted: it does not fit beside what is really spent.
+        """
+        while True:
+            try:
+                return self.budget.reserve(worst, system_runs)
+            except BudgetExhausted:
+                if self._executing == 0 or not self.budget.fits_once_settled(worst, system_runs):
+                    raise
+            await asyncio.sleep(_SETTLE_POLL_S)
 
     async def _choose(
         self,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from optimas_core.artifacts import Artifact, RunWorkspace
 from optimas_core.canonical import canonical_json, digest
@@ -15,6 +18,8 @@ from optimas_core.system import CompoundSystem, Configuration, Example, Split
 
 if TYPE_CHECKING:
     from optimas_core.rewards import RewardModel
+
+Result = TypeVar("Result")
 
 
 class Progress(Protocol):
@@ -100,6 +105,24 @@ class StageContext:
 
     def tell(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(what, done, total)
+
+
+async def in_short_thread(work: Callable[[], Result]) -> Result:
+    """Run blocking torch work in a thread that ends with it.
+
+    A thread that has used torch keeps OpenMP workers of its own; with more of them than cores every later generation is slower
+    (measured: 1.4 times on two cores), so no long-lived thread of ours may use torch.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # handed to whoever awaits
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="optimas-lrf").start()
+    return await asyncio.wrap_future(outcome)
 
 
 def json_file(value: Any) -> bytes:

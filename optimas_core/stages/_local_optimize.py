@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from optimas_core.canonical import derive_seed
 from optimas_core.optimizers import Attempt, Proposal, choice_probabilities, draw_better
 from optimas_core.preferences import INCUMBENT
 from optimas_core.rewards import AlignmentResult, better_than_chance, decision_alignment
-from optimas_core.stages._context import StageContext, json_file
+from optimas_core.stages._context import StageContext, in_short_thread, json_file
+from optimas_core.stages._generate_preferences import read_proposals
 from optimas_core.stages._inputs import frozen_inputs
+from optimas_core.stages._lrf import held_out_ids, read_metrics
 from optimas_core.stages._preference_tables import read_measured
 from optimas_core.stages._proposing import propose
 from optimas_core.stages._race import race
-from optimas_core.stages._generate_preferences import read_proposals
-from optimas_core.stages._lrf import held_out_ids, read_metrics
 from optimas_core.system import Configuration, PromptSpace
 
 STAGE = "local-optimize"
@@ -76,7 +76,9 @@ def read_ranking(context: StageContext, name: str) -> dict[str, Any]:
 async def _rank(context: StageContext, request: OptimizeRequest) -> dict[str, Any]:
     candidates = [_Candidate(None, INCUMBENT, {}, {})]
     candidates += [_Candidate(item, item.label, {}, {}) for item in read_proposals(context, request.proposals)]
-    _add_measured(context, request, candidates)
+    shown = {source for item in candidates if item.proposal for source in item.proposal.sources}
+    request = replace(request, examples=tuple(name for name in request.examples if name not in shown))
+    _add_measured(context, request, candidates, shown)
     alignment, trusted, why = _trust(context, request)
     configuration = context.configuration(request.configuration)
     if len(candidates) == 1:
@@ -134,11 +136,14 @@ def _trust(context: StageContext, request: OptimizeRequest) -> tuple[AlignmentRe
     return result, False, f"the LRF is not better than chance ({text}, {interval}), so candidates were compared by measured rollouts"
 
 
-def _add_measured(context: StageContext, request: OptimizeRequest, candidates: Sequence[_Candidate]) -> None:
+def _add_measured(
+    context: StageContext, request: OptimizeRequest, candidates: Sequence[_Candidate], shown: set[str]
+) -> None:
+    """What the mini-batch measured of each candidate; examples shown in a candidate's demonstrations count for none."""
     by_label = {item.label: item for item in candidates}
     for measured in read_measured(context.required("preferences", request.mini_batch), request.component):
         for label in measured.labels:
-            if label in by_label:
+            if label in by_label and measured.example_id not in shown:
                 by_label[label].measured[measured.example_id] = measured.reward
 
 
@@ -211,7 +216,7 @@ async def _score(
     if not items:
         return
     context.progress(f"{request.component}: scoring {len(items)} outputs", 0, 1)
-    scores = context.reward_model(request.lrf or "").score(request.component, items)
+    scores = await in_short_thread(lambda: context.reward_model(request.lrf or "").score(request.component, items))
     for position, candidate in enumerate(candidates):
         for offset, index in enumerate(complete):
             candidate.scores[names[index]] = float(scores[position * len(complete) + offset])

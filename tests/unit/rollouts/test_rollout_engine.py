@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from optimas_core.artifacts import Workspace
-from optimas_core.errors import AuthenticationFailed, BudgetExhausted, FormatError, MetricError, ServerFault, SystemDefinitionError
+from optimas_core.errors import (
+    AuthenticationFailed,
+    BudgetExhausted,
+    FormatError,
+    MetricError,
+    ServerFault,
+    SystemDefinitionError,
+)
 from optimas_core.models import Scripted, llm
 from optimas_core.rollouts import Budget, CallCache, RolloutEngine, Task, first_error, ordered
 from optimas_core.spec import BudgetSettings
@@ -31,7 +38,9 @@ class Recorder:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    def step(self, name: str, reads: str, *, stochastic: bool = False, latency_s: float = 0.0, **options: Any) -> Component:
+    def step(
+        self, name: str, reads: str, *, stochastic: bool = False, latency_s: float = 0.0, **options: Any
+    ) -> Component:
         async def body(**values: Any) -> str:
             self.ran[name] += 1
             self.in_flight += 1
@@ -69,7 +78,11 @@ def tasks_of(engine: RolloutEngine, count: int, **options: Any) -> list[Task]:
 @pytest.mark.parametrize("workers", [8, 64])
 def test_result_i_belongs_to_input_i_whatever_finishes_first(workers: int) -> None:
     recorder = Recorder()
-    engine = engine_of(recorder.step("a", "question", latency_s=0.01), recorder.step("answer", "a", latency_s=0.01), concurrency=workers)
+    engine = engine_of(
+        recorder.step("a", "question", latency_s=0.01),
+        recorder.step("answer", "a", latency_s=0.01),
+        concurrency=workers,
+    )
     progress: list[tuple[int, int]] = []
     results = run(engine, tasks_of(engine, 200), on_done=lambda done, total: progress.append((done, total)))
     assert [item.example_id for item in results] == [f"e{index}" for index in range(200)]
@@ -105,7 +118,8 @@ def test_only_what_is_downstream_runs_again() -> None:
     assert recorder.ran == {"up": 1} and first.reward is None and first.status == "ok"
     given = {"up": first.trajectory.steps["up"].outputs, "knob": {"knob": "fixed"}}
     repeats = [
-        Task(example(0), engine.system.configuration, repeat=repeat, given=given, resample="knob") for repeat in range(4)
+        Task(example(0), engine.system.configuration, repeat=repeat, given=given, resample="knob")
+        for repeat in range(4)
     ]
     results = run(engine, repeats)
     assert recorder.ran == {"up": 1, "side": 1, "answer": 4}
@@ -217,9 +231,13 @@ def test_a_component_that_changes_what_it_is_given_changes_nothing_for_others() 
         kept = [passages.pop() for _ in range(k)]
         return f"{kept} of {len(passages) + k}"
 
-    engine = engine_of(component(retrieve, outputs="passages"), component(greedy, outputs="answer", space={"k": NumberGrid(1, 2, 3)}))
+    engine = engine_of(
+        component(retrieve, outputs="passages"), component(greedy, outputs="answer", space={"k": NumberGrid(1, 2, 3)})
+    )
     tasks = [Task(example(0), engine.system.configuration.replace("greedy", {"k": k})) for k in (1, 2, 3)]
-    assert [item.trajectory.fields["answer"] for item in run(engine, tasks)] == [f"{['c', 'b', 'a'][:k]} of 3" for k in (1, 2, 3)]
+    assert [item.trajectory.fields["answer"] for item in run(engine, tasks)] == [
+        f"{['c', 'b', 'a'][:k]} of 3" for k in (1, 2, 3)
+    ]
 
 
 # Status

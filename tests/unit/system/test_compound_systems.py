@@ -34,11 +34,17 @@ def step(name: str, inputs: str, outputs: str, **options: Any) -> Component:
 
 
 def build(*components: Component, outputs: str = "answer", **options: Any) -> CompoundSystem:
-    return CompoundSystem(list(components), outputs=outputs.split(), metric=options.pop("metric", always_one), **options)
+    return CompoundSystem(
+        list(components), outputs=outputs.split(), metric=options.pop("metric", always_one), **options
+    )
 
 
 def chain() -> CompoundSystem:
-    return build(step("answer", "passages", "answer"), step("retrieve", "query", "passages"), step("rewrite", "question", "query"))
+    return build(
+        step("answer", "passages", "answer"),
+        step("retrieve", "query", "passages"),
+        step("rewrite", "question", "query"),
+    )
 
 
 def test_components_run_in_topological_order_whatever_the_order_they_are_given_in() -> None:
@@ -46,7 +52,10 @@ def test_components_run_in_topological_order_whatever_the_order_they_are_given_i
     assert list(system.components) == ["rewrite", "retrieve", "answer"]
     assert system.inputs == ("question",)
     assert system(question="x") == {"answer": "answer(retrieve(rewrite(x)))"}
-    assert system.upstream("answer") == {"rewrite", "retrieve"} and system.downstream("rewrite") == {"retrieve", "answer"}
+    assert system.upstream("answer") == {"rewrite", "retrieve"} and system.downstream("rewrite") == {
+        "retrieve",
+        "answer",
+    }
     assert system.upstream("rewrite") == system.downstream("answer") == frozenset()
     assert system.writer("query") == "rewrite" and system.writer("question") is None
 
@@ -78,7 +87,11 @@ def test_a_missing_input_is_named() -> None:
 
 
 def test_the_expected_answer_beside_the_inputs_is_never_read_as_an_output() -> None:
-    system = build(step("answer", "question", "answer", when=lambda question: question != "skip"), step("judge", "answer", "verdict"), outputs="answer verdict")
+    system = build(
+        step("answer", "question", "answer", when=lambda question: question != "skip"),
+        step("judge", "answer", "verdict"),
+        outputs="answer verdict",
+    )
     assert system(question="x", answer="GOLD")["verdict"] == "judge(answer(x))"
     assert system(question="skip", answer="GOLD") == {"answer": None, "verdict": None}
 
@@ -103,14 +116,21 @@ def test_an_example_takes_its_own_route() -> None:
     assert system(question="s") == {"answer": "[short(s)]"}
     assert system(question="l") == {"answer": "[long(l)]"}
     trajectory = asyncio.run(system.trace(question="l"))
-    assert {name: item.status for name, item in trajectory.steps.items()} == {"route": "ran", "short": "skipped", "long": "ran", "join": "ran"}
+    assert {name: item.status for name, item in trajectory.steps.items()} == {
+        "route": "ran",
+        "short": "skipped",
+        "long": "ran",
+        "join": "ran",
+    }
 
 
 def test_consumers_of_a_skipped_component_are_skipped_unless_it_says_otherwise() -> None:
     never = {"when": lambda question: False}
     bare = build(step("a", "question", "middle", **never), step("b", "middle", "answer"))
     assert bare(question="x") == {"answer": None}
-    filled = build(step("a", "question", "middle", otherwise={"middle": "none"}, **never), step("b", "middle", "answer"))
+    filled = build(
+        step("a", "question", "middle", otherwise={"middle": "none"}, **never), step("b", "middle", "answer")
+    )
     assert filled(question="x") == {"answer": "b(none)"}
 
 
@@ -172,7 +192,9 @@ def test_a_metric_that_raises_is_a_metric_error() -> None:
         system.score({}, {})
 
 
-@pytest.mark.parametrize(("returned", "score"), [(True, 1.0), (1, 1.0), (numpy.float32(0.5), 0.5), (numpy.bool_(True), 1.0)])
+@pytest.mark.parametrize(
+    ("returned", "score"), [(True, 1.0), (1, 1.0), (numpy.float32(0.5), 0.5), (numpy.bool_(True), 1.0)]
+)
 def test_scores_are_plain_floats(returned: Any, score: float) -> None:
     value = build(step("a", "question", "answer"), metric=lambda example, outputs: returned).score({}, {})
     assert type(value) is float and value == score
@@ -200,7 +222,9 @@ def test_the_order_does_not_depend_on_the_hash_seed() -> None:
     said = set()
     for seed in ("0", "1", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True
+        )
         said.add(done.stdout)
     assert said == {"['d', 'c', 'e', 'b', 'a', 'f', 'g'] ('q',) () ['a', 'b', 'c', 'd', 'e', 'f']\n"}
 
@@ -241,7 +265,9 @@ def test_two_calls_at_once_see_their_own_configuration() -> None:
 
 
 def test_a_configuration_is_checked_before_a_call() -> None:
-    system = build(component(lambda question, k=1: k, name="f", outputs="answer", space={"k": NumberGrid(1, 5)}, blocking=False))
+    system = build(
+        component(lambda question, k=1: k, name="f", outputs="answer", space={"k": NumberGrid(1, 5)}, blocking=False)
+    )
     for knobs, said in (({"f": {"k": 3}}, "f.k = 3"), ({"g": {"k": 1}}, "'g'"), ({"f": {"j": 1}}, "'j'")):
         with pytest.raises(ConfigurationError, match=said):
             system(question="x", configuration=Configuration(knobs))

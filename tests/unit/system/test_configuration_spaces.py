@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from optimas_core.canonical import canonical_json
 from optimas_core.errors import ConfigurationError, SystemDefinitionError
-from optimas_core.system import AdapterSpace, Choice, Configuration, Demonstration, ModelChoice, NumberGrid, Prompt, PromptSpace
+from optimas_core.system import (
+    AdapterSpace,
+    Choice,
+    Configuration,
+    Demonstration,
+    ModelChoice,
+    NumberGrid,
+    Prompt,
+    PromptSpace,
+)
 
 PROMPT = Prompt("Answer.", "chat", (Demonstration({"question": "1+1"}, "2"),))
 values = st.recursive(
@@ -37,7 +46,9 @@ def test_weights_as_tuples_survive_a_file() -> None:
         space.check([0.1, 0.1], "aggregator.weights")
 
 
-@pytest.mark.parametrize(("space", "value"), [(Choice(1, 0), True), (NumberGrid(1, 5), 2), (Choice("a"), None), (ModelChoice("m"), "n")])
+@pytest.mark.parametrize(
+    ("space", "value"), [(Choice(1, 0), True), (NumberGrid(1, 5), 2), (Choice("a"), None), (ModelChoice("m"), "n")]
+)
 def test_a_value_outside_is_named(space: Any, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"c\.knob = "):
         space.check(value, "c.knob")
@@ -92,7 +103,9 @@ def test_an_adapter_is_a_name_or_none() -> None:
         AdapterSpace("base").check(1, "c.adapter")
 
 
-knobs = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3), max_size=4)
+knobs = st.dictionaries(
+    st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3), max_size=4
+)
 
 
 @given(st.dictionaries(st.text(max_size=5), knobs, max_size=4), st.randoms(use_true_random=False))

@@ -135,7 +135,16 @@ def test_fractions_never_take_more_than_there_is(count: int, train: float, valid
 
 @pytest.mark.parametrize(
     "parts",
-    [(0.8, 0.3, 0.3), (0.5, 0.3, 0.4), (0.0, 0.5, 0.5), (-5, 10, 10), (0.5, 10, 10), (30, 10, 10), (2.5, 1, 1), (0.01, 0.5, 0.4)],
+    [
+        (0.8, 0.3, 0.3),
+        (0.5, 0.3, 0.4),
+        (0.0, 0.5, 0.5),
+        (-5, 10, 10),
+        (0.5, 10, 10),
+        (30, 10, 10),
+        (2.5, 1, 1),
+        (0.01, 0.5, 0.4),
+    ],
 )
 def test_impossible_splits_are_refused(parts: tuple[float, float, float]) -> None:
     with pytest.raises(DataError):

@@ -1,0 +1,1 @@
+"""Compound systems that the benchmark programs measure, beside examples/quickstart."""
