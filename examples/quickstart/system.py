@@ -50,7 +50,7 @@ def build() -> CompoundSystem:
     rewriter = llm(
         "rewriter", inputs=["question"], output="query", model=small, max_tokens=16, single_line=True,
         prompt="List the key words to search for, separated by spaces.",
-        space={"prompt": PromptSpace()},
+        space={"prompt": PromptSpace(), "max_tokens": NumberGrid(8, 16)},
     )
     retriever = component(Retriever(CORPUS), name="retriever", outputs="passages", space={"k": NumberGrid(1, 2, 3, 5)})
     selector = component(
@@ -59,6 +59,6 @@ def build() -> CompoundSystem:
     answerer = llm(
         "answerer", inputs=["context", "question"], output="answer", model=small, max_tokens=24, single_line=True,
         prompt="Answer the question from the context. Give only the answer, in a few words.",
-        space={"prompt": PromptSpace(), "max_tokens": NumberGrid(6, 12, 24)},
+        space={"prompt": PromptSpace()},
     )
     return CompoundSystem([rewriter, retriever, selector, answerer], outputs=["answer"], metric=f1, name="quickstart")

@@ -21,7 +21,9 @@ app = typer.Typer(
 
 RunYaml = Annotated[Path, typer.Argument(help="The run's run.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-WorkspaceOption = Annotated[Optional[str], typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: a directory or s3://bucket/prefix.")]  # noqa: UP045
+WorkspaceOption = Annotated[
+    Optional[str], typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: a directory or s3://bucket/prefix.")
+]  # noqa: UP045
 
 
 def _version(value: bool) -> None:
@@ -126,7 +128,9 @@ def watch(
 
 @app.command(epilog="Example: optimas stage validate-accept run.yaml --request request.json")
 def stage(
-    name: Annotated[str, typer.Argument(help="generate-preferences, train-lrf, adapt-lrf, local-optimize, validate-accept or sealed-test.")],
+    name: Annotated[
+        str, typer.Argument(help="propose, generate-preferences, train-lrf, adapt-lrf, local-optimize, validate-accept or sealed-test.")
+    ],
     run_yaml: RunYaml,
     request: Annotated[Path, typer.Option(help="The stage's request as JSON: the names of what it reads.")],
     workspace: WorkspaceOption = None,

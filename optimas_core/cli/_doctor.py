@@ -11,7 +11,7 @@ from typing import Any
 
 from optimas_core.artifacts import Workspace, probe
 from optimas_core.errors import OptimasError
-from optimas_core.stages import Project, check_models, load_project
+from optimas_core.stages import Project, check_backbone, check_models, load_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,13 @@ def examine(run_yaml: Path, workspace: str | None, json_output: bool) -> int:
     project = attempt("spec, system and data", lambda: load_project(run_yaml, workspace=workspace), _describe)
     if project is not None:
         found = project
-        attempt("models", lambda: check_models(found.system), lambda _: _models(found))
-        attempt("workspace", lambda: probe(Workspace.open(found.workspace_url).store), lambda _: f"{found.workspace_url}: conditional writes work")
-        attempt("reward backbone", lambda: _backbone(found), str)
+        attempt("models", lambda: check_models(found.system, also=found.proposing), lambda _: _models(found))
+        attempt(
+            "workspace",
+            lambda: probe(Workspace.open(found.workspace_url).store),
+            lambda _: f"{found.workspace_url}: conditional writes work",
+        )
+        attempt("reward backbone", lambda: check_backbone(found.settings), str)
         attempt("one execution", lambda: asyncio.run(_execute_once(found)), str)
     if json_output:
         print(json.dumps([asdict(item) for item in findings]))
@@ -57,22 +61,11 @@ def _describe(project: Project) -> str:
 
 
 def _models(project: Project) -> str:
-    clients = {client.id: client for item in project.system.components.values() for client in item.clients}
+    own = [client for item in project.system.components.values() for client in item.clients]
+    clients = {client.id: client for client in (*own, *project.proposing)}
     if not clients:
         return "the system uses none"
     return "; ".join(f"{name} answers, price {'known' if client.price else 'not known'}" for name, client in clients.items())
-
-
-def _backbone(project: Project) -> str:
-    from optimas_core.models.embedded import EMBEDDED, embedded_path
-
-    name = project.settings.lrf.backbone
-    path = embedded_path(name) if name in EMBEDDED else Path(name)
-    if not (path / "config.json").is_file():
-        from optimas_core.errors import EnvironmentNotReady
-
-        raise EnvironmentNotReady(f"{path} holds no Hugging Face model.", remedy="Correct lrf.backbone.")
-    return str(path)
 
 
 async def _execute_once(project: Project) -> str:

@@ -68,14 +68,19 @@ def estimate(project: Project) -> list[dict[str, Any]]:
         executions |= {other: inputs * candidates * rollouts for other in system.downstream(name)}
         return executions
 
-    initial = _sum(labelling(name, min(settings.preferences.examples, len(project.split.train)), settings.preferences.candidates) for name in components)
+    initial = _sum(
+        labelling(name, min(settings.preferences.examples, len(project.split.train)), settings.preferences.candidates)
+        for name in components
+    )
     per_iteration = []
     for name in components:
         proposals = max(_proposals(project, name, knob) for knob in knobs_of(system, name))
         fresh = labelling(name, settings.optimizers.fresh_inputs, proposals + 2)
         search = {other: float(settings.optimizers.search_inputs) for other in system.upstream(name)}
         search[name] = settings.optimizers.search_inputs * (proposals * settings.optimizers.steps + 1)
-        per_iteration.append(_sum([fresh, search]))
+        # Where the reward function may not steer, candidates race on whole executions instead.
+        race = {other: settings.optimizers.search_inputs * (proposals + 1.0) for other in system.components}
+        per_iteration.append(_sum([fresh, {other: max(search.get(other, 0.0), race[other]) for other in race}]))
     average = {name: sum(item.get(name, 0.0) for item in per_iteration) / len(per_iteration) for name in system.components}
     iterations = settings.schedule.iterations
     items = min(settings.acceptance.items, len(project.split.validation))

@@ -9,7 +9,7 @@ from typing import Any
 
 from optimas_core.artifacts import RunWorkspace, Workspace, collect
 from optimas_core.controller import RunState
-from optimas_core.errors import SpecError
+from optimas_core.errors import DataError, SpecError
 from optimas_core.reporting import changes_as_text, diff_configurations, report_of, write_report_of
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings
@@ -40,7 +40,9 @@ def follow(workspace: str, run_id: str, interval_s: float) -> None:
             seen = stored.index
             state = RunState.from_json(stored.data)
             result, plan = state.record.get("result"), state.record.get("plan")
-            detail = f"{plan['component']}.{plan['knob']}: {result['verdict']}: {result['reason']}" if result and plan else state.stop_reason
+            detail = (
+                f"{plan['component']}.{plan['knob']}: {result['verdict']}: {result['reason']}" if result and plan else state.stop_reason
+            )
             print(f"{state.index:4d}  {state.phase:9s}  {detail}".rstrip(), flush=True)
             if state.phase == "finished":
                 return
@@ -52,9 +54,12 @@ def make_report(workspace: str, run_id: str, output: Path | None, json_output: b
     run = _existing_run(workspace, run_id)
     report, files, where = write_report_of(run)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            (output / name).write_bytes(data)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            for name, data in files.items():
+                (output / name).write_bytes(data)
+        except OSError as error:
+            raise DataError(f"{output} cannot be written: {error.strerror}.", remedy="Give a directory you may write to.") from None
         where = str(output / "report.html")
     if json_output:
         print(json.dumps(report, sort_keys=True))
@@ -120,7 +125,10 @@ def _existing_run(workspace: str, run_id: str) -> RunWorkspace:
 
 
 def _configuration(run: RunWorkspace, name: str) -> dict[str, Any]:
-    found = run.read_configuration(name)
+    try:
+        found = run.read_configuration(name)
+    except ValueError:  # no digest at all
+        found = None
     if found is None:
         raise SpecError(f"there is no configuration {name!r} in run {run.run_id!r}.", remedy="report.json lists their digests.")
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from optimas_core.models.embedded import EMBEDDED, prepare
+from typing import get_args
+
+from optimas_core.models.embedded import EmbeddedName, prepare
 
 
 def prepare_models() -> None:
@@ -11,5 +13,5 @@ def prepare_models() -> None:
     Raises:
         EnvironmentNotReady: a wheel is not installed or its file has another digest.
     """
-    for name in EMBEDDED:
+    for name in get_args(EmbeddedName):
         print(f"{name}: {prepare(name)}", flush=True)

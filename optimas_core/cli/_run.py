@@ -17,7 +17,7 @@ from optimas_core.controller import Controller, RunState
 from optimas_core.errors import Interrupted, OptimasError, SpecError
 from optimas_core.launchers import InProcessLauncher
 from optimas_core.reporting import write_report
-from optimas_core.stages import check_models, load_project, open_run
+from optimas_core.stages import check_backbone, check_models, load_project, open_run
 
 _LEASE_WAIT_S = 45.0
 
@@ -45,13 +45,16 @@ def optimize(
     if must_exist and opened.run(project.run_id).read_spec() is None:
         raise SpecError(f"there is no run {project.run_id!r} in {opened.url}.", remedy="Start it with `optimas run`.")
     if check:
-        check_models(project.system)
+        check_backbone(project.settings)
+        check_models(project.system, also=project.proposing)
     with RunProgress(project.settings.schedule.iterations) as progress, _signals() as stopping:
-        context = open_run(project, progress=progress, workspace=opened)
-        progress.attach(context.budget)
-        context.before_commit = lambda: None
-        lease = Lease(context.run)
+        lease = Lease(open_run(project, workspace=opened).run)
         lease.acquire(wait_s=_LEASE_WAIT_S)
+        # Only now read the ledger: the former holder may have spent while we waited.
+        context = open_run(project, progress=progress, workspace=opened)
+        context.before_commit = lease.check
+        context.after_commit = stopping.check
+        progress.attach(context.budget)
         launcher = InProcessLauncher(context)
 
         def on_state(state: RunState) -> None:
@@ -63,7 +66,9 @@ def optimize(
             with lease.keep():
                 Controller(context, launcher, lease, on_state=on_state).run()
         except (Interrupted, KeyboardInterrupt) as error:
-            failure = error if isinstance(error, Interrupted) else Interrupted("interrupted by the keyboard.", remedy="Run `optimas resume`.")
+            failure = (
+                error if isinstance(error, Interrupted) else Interrupted("interrupted by the keyboard.", remedy="Run `optimas resume`.")
+            )
         except OptimasError as error:
             failure = error
         finally:
@@ -107,5 +112,3 @@ def _signals() -> Iterator[_Stopping]:
         yield stopping
     finally:
         signal.signal(signal.SIGTERM, before)
-
-

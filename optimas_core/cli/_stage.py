@@ -6,13 +6,14 @@ import asyncio
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from optimas_core.errors import SpecError
 from optimas_core.stages import (
     AdaptRequest,
     OptimizeRequest,
     PreferenceRequest,
+    ProposeRequest,
     TestRequest,
     TrainRequest,
     ValidateRequest,
@@ -20,13 +21,22 @@ from optimas_core.stages import (
     generate_preferences,
     load_project,
     local_optimize,
+    make_proposals,
     open_run,
     sealed_test,
     train_lrf,
     validate_accept,
 )
 
+_KINDS: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    str | None: "text or null",
+    tuple[str, ...]: "list of texts",
+}
 _STAGES: dict[str, tuple[Any, Any]] = {
+    "propose": (make_proposals, ProposeRequest),
     "generate-preferences": (generate_preferences, PreferenceRequest),
     "train-lrf": (train_lrf, TrainRequest),
     "adapt-lrf": (adapt_lrf, AdaptRequest),
@@ -47,8 +57,21 @@ def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None) -
     stage, kind = _STAGES[name]
     built = _request(kind, request)
     context = open_run(load_project(run_yaml, workspace=workspace))
+    named = getattr(built, "component", None)
+    for component in (named,) if named is not None else getattr(built, "components", ()):
+        if component not in context.system.components:
+            raise SpecError(
+                f"{request}: the system has no component {component!r}.", remedy=f"Components: {', '.join(context.system.components)}."
+            )
+        knob = getattr(built, "knob", None)
+        if knob is not None and knob not in context.system.components[component].space:
+            raise SpecError(f"{request}: {component!r} has no optimizable knob {knob!r}.", remedy="Name one of its space.")
     try:
         print(asyncio.run(stage(context, built)))
+    except ValueError as error:  # a name in the request that cannot be an artifact's
+        if "not a digest" not in str(error):
+            raise
+        raise SpecError(f"{request}: {error}.", remedy="Use the names that earlier stages printed.") from None
     finally:
         context.budget.flush()
 
@@ -62,7 +85,19 @@ def _request(kind: Any, path: Path) -> Any:
     unknown = sorted(set(data) - set(names)) if isinstance(data, dict) else ["not an object"]
     if unknown:
         raise SpecError(f"{path}: unknown key {unknown[0]!r}.", remedy=f"Keys of this stage: {', '.join(names)}.")
+    hints = get_type_hints(kind)
+    for key, value in data.items():
+        if not _fits(value, hints[key]):
+            raise SpecError(f"{path}: {key} = {str(value)[:80]!r} is no {_KINDS[hints[key]]}.", remedy="Correct the request.")
     try:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
     except TypeError as error:
         raise SpecError(f"{path}: {error}.", remedy=f"Keys of this stage: {', '.join(names)}.") from None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)

@@ -55,6 +55,8 @@ class Controller:
             LeaseLost: another process holds the run.
         """
         state = self.current()
+        if state.phase != "testing":
+            self._context.budget.hold_back(2.0 * len(self._context.split.test))
         while state.phase != "finished":
             state = self.step(state)
         return state
@@ -88,6 +90,7 @@ class Controller:
                 return self._append(after_iteration(state, plan, result, self._record(plan, result)))
             case "testing":
                 start = self._context.system.configuration.digest
+                self._context.budget.hold_back(0.0)
                 name = self._launcher.test(start, state.configuration)
                 return self._append(moved(state, "finished", record={"test": name}))
             case "finished":

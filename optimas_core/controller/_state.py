@@ -11,7 +11,7 @@ from optimas_core.errors import ArtifactCorrupt
 Phase = Literal["created", "warm", "iterating", "testing", "finished"]
 
 # What may follow what. `warm`: the first preference data and LRFs are committed. `testing`: the loop has ended and the sealed test is
-# read once. A stopped run (budget, SIGTERM) keeps its phase and goes on from there.
+# read once. A run stopped by a signal keeps its phase and goes on from there; a budget that ends the loop moves it to `testing`.
 VALID_TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
     "created": frozenset({"warm"}),
     "warm": frozenset({"iterating", "testing"}),
@@ -107,9 +107,7 @@ def moved(state: RunState, phase: Phase, **changes: Any) -> RunState:
 
 def after_warm_up(state: RunState, preferences: Mapping[str, str], lrf: str | None, record: Mapping[str, Any]) -> RunState:
     """The first preference data and LRFs are committed."""
-    return moved(
-        state, "warm", preferences={name: (item,) for name, item in preferences.items()}, lrf=lrf, record=dict(record)
-    )
+    return moved(state, "warm", preferences={name: (item,) for name, item in preferences.items()}, lrf=lrf, record=dict(record))
 
 
 def after_iteration(state: RunState, plan: IterationPlan, result: IterationResult, record: Mapping[str, Any]) -> RunState:

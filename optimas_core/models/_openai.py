@@ -73,6 +73,10 @@ class OpenAI:
     def price(self) -> Price | None:
         return self._remote.price
 
+    @price.setter
+    def price(self, price: Price | None) -> None:
+        self._remote.price = price
+
     async def complete(self, request: ModelRequest) -> ModelReply:
         return await self._remote.complete(request)
 

@@ -102,7 +102,10 @@ class ModelClient(Protocol):
 
     @property
     def price(self) -> Price | None:
-        """None: unknown."""
+        """None: unknown. Settable: `prices` in run.yaml replaces what the client was made with."""
+
+    @price.setter
+    def price(self, price: Price | None) -> None: ...
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """Answer one request, retrying only `TemporaryError`s within the deadline.

@@ -98,6 +98,10 @@ class Scripted:
     def price(self) -> Price | None:
         return self._price
 
+    @price.setter
+    def price(self, price: Price | None) -> None:
+        self._price = price
+
     @property
     def calls(self) -> int:
         return self._player.calls

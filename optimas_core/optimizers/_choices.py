@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimas_core.canonical import canonical_json
@@ -21,7 +21,7 @@ class OtherValues:
             return []
         now = situation.knobs[situation.knob]
         others = [value for value in space.values if canonical_json(value) != canonical_json(now)]
-        if isinstance(space, NumberGrid):
+        if isinstance(space, NumberGrid) and not isinstance(now, Mapping):  # a per-input choice has no nearest value
             others.sort(key=lambda value: (abs(value - now), value))
         return [
             Proposal(situation.component.name, situation.knob, {situation.knob: value}, "values", f"{situation.knob} = {_text(value)}")

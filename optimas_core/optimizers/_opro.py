@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 
 from optimas_core.canonical import derive_seed
-from optimas_core.errors import TemporaryError
+from optimas_core.errors import CallRejected, TemporaryError
 from optimas_core.models import Message, ModelClient, ModelRequest, Sampling
 from optimas_core.optimizers._proposal import Attempt, Observation, Proposal, Situation, without_repeats
 from optimas_core.system import CallContext, Prompt, PromptSpace
 
 _TAGGED = re.compile(r"<instruction>\n?(.*?)\n?</instruction>", re.DOTALL)
 _FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)\n?```", re.DOTALL)
+_OPENED = re.compile(r"\A\s*```[a-zA-Z]*\n")
 _HISTORY = 8
 _SHOWN = 3
 _SHOWN_CHARS = 400
@@ -61,7 +62,7 @@ class Opro:
             reply = await self._context.complete(
                 self._client, ModelRequest(messages=(Message("user", asked),), sampling=sampling)
             )
-        except TemporaryError:
+        except (TemporaryError, CallRejected):  # rejected: a meta-prompt longer than a small model's context, say
             return ""
         return str(reply.text)
 
@@ -69,7 +70,8 @@ class Opro:
 def parse_proposals(text: str) -> list[str]:
     """Every instruction in a reply, whole and byte-exact: tagged, else fenced, else the entire reply without outer white space.
 
-    A proposal of many lines stays one proposal. An unclosed tag takes everything behind it.
+    A proposal of many lines stays one proposal. An unclosed tag, or a fence that opens the reply and never closes, takes
+    everything behind it.
     """
     tagged = _TAGGED.findall(text)
     if tagged:
@@ -80,7 +82,8 @@ def parse_proposals(text: str) -> list[str]:
     fenced = _FENCED.findall(text)
     if fenced:
         return [item for item in fenced if item.strip()]
-    return [text.strip()] if text.strip() else []
+    bare = _OPENED.sub("", text).strip()
+    return [bare] if bare else []
 
 
 def meta_prompt(situation: Situation, prompt: Prompt) -> str:
@@ -120,7 +123,9 @@ def _contrast(observations: Sequence[Observation]) -> tuple[list[Observation], l
     ordered = sorted(observations, key=lambda item: (item.reward, item.example_id))
     if not ordered:
         return [], []
-    return ordered[:_SHOWN], [item for item in ordered[-1:] if item.reward > ordered[0].reward]
+    best = ordered[-1]
+    worse = [item for item in ordered if item.reward < best.reward]  # what did best is no failure
+    return (worse or ordered)[:_SHOWN], [best] if worse else []
 
 
 def _shown(item: Observation) -> str:

@@ -41,7 +41,7 @@ def variants(
     """
     full = {**component.defaults, **knobs}
     values = [
-        Variant(f"{knob}={canonical_json(value)}", {**full, knob: value})
+        Variant(f"{knob}={value}", {**full, knob: value})
         for knob, space in component.space.items()
         if isinstance(space, Choice | NumberGrid | ModelChoice)
         for value in space.values
@@ -64,7 +64,9 @@ def variants(
         for base in bases
     ]
     generated = [*formats, *samples]
-    kept = values[: max(count // 4, 0)] if count > 4 else []
+    # Another model is always tried where the model is a choice; other discrete values where there is room.
+    models = [item for item in values if isinstance(component.space[item.label.split("=")[0]], ModelChoice)]
+    kept = models[:1] + [item for item in values if item not in models][: count // 4 if count > 4 else 0]
     return [Variant(INCUMBENT, full), *kept, *generated][:count]
 
 

@@ -47,8 +47,8 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
         "baseline": _arm(test, "incumbent"),
         "final": _arm(test, "challenger"),
         "difference": {**(test["difference"] if test else {"mean": None, "ci": None, "n": 0}), "confidence": 0.95},
-        "chance": spec.get("baselines", {}).get("chance"),
-        "majority": spec.get("baselines", {}).get("majority"),
+        "chance": test["chance"] if test else None,
+        "majority": test["majority"] if test else None,
         "iterations": iterations,
         "alignment_initial": _initial_alignment(run, states),
         "learning_curve": _learning_curve(run, spec, states, iterations),
@@ -342,6 +342,8 @@ def _notes(
         " once, at the end, by both configurations."
         if test
         else f"Data: {data['train']} training, {data['validation']} validation and {data['test']} sealed test examples, disjoint.",
+        "Chance: every test item scored with the unoptimized system's output for another item. Majority: the best of its frequent outputs,"
+        " given to every item.",
         "A missing result is counted as missing, never as a score; an answer in another form than declared scores the metric's lowest value.",
     ]
     if settings.acceptance.kind == "strict":

@@ -155,7 +155,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     """Average ranks, ties sharing theirs. values [n] -> [n]."""
     below = (values[None, :] < values[:, None]).sum(axis=1)
     equal = (values[None, :] == values[:, None]).sum(axis=1)
-    return (below + (equal - 1) / 2.0).astype(np.float64)
+    ranks: np.ndarray = below + (equal - 1) / 2.0
+    return ranks
 
 
 def _require_finite(values: np.ndarray, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,7 @@ class Backbone:
         from peft import LoraConfig, get_peft_model
 
         targets = attention_layers(self.model)
-        with isolated_torch_rng(seed):
+        with _quiet(), isolated_torch_rng(seed):
             config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets)
             self.model = get_peft_model(self.model, config).eval()
         for parameter in self.lora_parameters():
@@ -135,7 +136,7 @@ def load_backbone(
             if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
                 setattr(config, key, 0.0)
         dtype = torch.bfloat16 if autocast and where.startswith("cuda") else torch.float32
-        with isolated_torch_rng(0):  # unused parts without weights (a pooler) are drawn at random
+        with _quiet(), isolated_torch_rng(0):  # unused parts without weights (a pooler) are drawn at random
             model = transformers.AutoModel.from_pretrained(
                 directory, config=config, dtype=dtype, attn_implementation=_attention(where)
             )
@@ -197,6 +198,22 @@ def isolated_torch_rng(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar for a load of a second, and no notice of a deprecated name that PEFT 0.21 asks transformers for."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _directory(name: str, resolve: Resolve | None) -> Path:
     if Path(name).is_dir():
         return Path(name)
@@ -225,5 +242,5 @@ def _bf16_is_native(device: str) -> bool:
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if hasattr(torch.cpu, "get_capabilities") else False

@@ -218,7 +218,8 @@ def _fit_one(differences: np.ndarray, own: Sequence[RewardPair], settings: LrfSe
 def _interaction_differences(embedder: Embedder, pairs: Sequence[RewardPair]) -> np.ndarray:
     better = embedder.interactions([(pair.context, pair.chosen) for pair in pairs])
     worse = embedder.interactions([(pair.context, pair.rejected) for pair in pairs])
-    return better.astype(np.float64) - worse
+    differences: np.ndarray = better.astype(np.float64) - worse
+    return differences
 
 
 def _frozen_loss(

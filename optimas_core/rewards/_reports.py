@@ -13,8 +13,8 @@ from optimas_core.rewards._alignment import AlignmentResult
 class FitReport:
     """`train_loss` and `held_out_loss` hold one mean per epoch (one value in all for the frozen rung).
 
-    `rows` is the number of distinct (x, y) read, `truncated` how many lost tokens from the middle of x_k, `outputs_cut` how many had a y_k
-    longer than the backbone has positions (only then is y_k touched). `best_epoch` counts from 1.
+    `rows` is the number of distinct (x, y) read, `truncated` how many lost tokens from the middle of x_k, `outputs_cut`
+    how many had a y_k longer than the backbone has positions (only then is y_k touched). `best_epoch` counts from 1.
     """
 
     rung: str

@@ -128,7 +128,7 @@ class Trainer:
         diff = ((vectors[better.tolist()] - vectors[worse.tolist()]) * weights).sum(dim=1)
         gap = torch.tensor([data.pairs[number].gap for number in part], dtype=torch.float32, device=diff.device)
         loss = self._objective(diff, gap).sum() / batch_pairs
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
     def _schedule(self) -> float:

@@ -106,6 +106,7 @@ class Budget:
         self._settled: dict[tuple[str, int, str, str], LedgerRow] = {}
         self._before = Spend()
         self._unsettled = Spend()
+        self._held_runs = 0.0
         self._seconds_before = 0.0
         self._started_s = time.monotonic()
         if run is not None:
@@ -115,6 +116,11 @@ class Budget:
     @property
     def caps(self) -> BudgetSettings:
         return self._caps
+
+    def hold_back(self, system_runs: float) -> None:
+        """Keep what so many system runs cost, at the average so far, out of reach of `reserve` until it is called with 0."""
+        with self._lock:
+            self._held_runs = system_runs
 
     def spent(self) -> Spend:
         """Everything used so far by every process of the run, blocks lost to a kill included."""
@@ -152,7 +158,7 @@ class Budget:
                 return False
             if self._caps.hours is not None and self.hours() >= self._caps.hours:
                 return False
-            after = self.spent().plus(Spend(worst.usd or 0.0, worst.tokens, system_runs))
+            after = self.spent().plus(self._held()).plus(Spend(worst.usd or 0.0, worst.tokens, system_runs))
             caps = ((name, getattr(self._caps, name)) for name in ("usd", "tokens", "system_runs"))
             return all(cap is None or getattr(after, name) <= cap + 1e-9 for name, cap in caps)
 
@@ -244,14 +250,19 @@ class Budget:
             )
         )
 
+    def _held(self) -> Spend:
+        spent = self.spent()
+        each = self._held_runs / spent.system_runs if spent.system_runs else 0.0
+        return Spend(spent.usd * each, round(spent.tokens * each), self._held_runs)
+
     def _require_room(self, asked: Spend) -> None:
-        used = self.spent().plus(self._block.reserved)
+        used = self.spent().plus(self._block.reserved).plus(self._held())
         for name, unit in (("usd", "USD"), ("tokens", "tokens"), ("system_runs", "system runs")):
             cap = getattr(self._caps, name)
             if cap is not None and getattr(used, name) + getattr(asked, name) > cap + 1e-9:
                 raise BudgetExhausted(
-                    f"budget.{name} = {cap:g} would be exceeded: {getattr(self.spent(), name):.6g} {unit} used and the next call"
-                    f" may take {getattr(asked, name):.6g}.",
+                    f"budget.{name} = {cap:g} would be exceeded: {getattr(self.spent(), name):.6g} {unit} used,"
+                    f" {getattr(self._held(), name):.6g} kept for the sealed test, and the next call may take {getattr(asked, name):.6g}.",
                     remedy="Raise the cap and run `optimas resume`.",
                 )
 

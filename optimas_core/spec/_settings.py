@@ -26,7 +26,7 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Either `train`, `validation`, `test` (three sources) or `source` and `split` (one source, divided by seed).
 
-    A source is a .jsonl or .parquet file (a path beside run.yaml or an s3:// address) or `hf:<name or path>[:split]`.
+    A source is a .jsonl (.gz) or .parquet file (a path beside run.yaml) or `hf:<name or path>[:split]`.
     """
 
     source: str | None = None

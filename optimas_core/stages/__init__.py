@@ -10,7 +10,7 @@ from optimas_core.stages._generate_preferences import (
 )
 from optimas_core.stages._local_optimize import OptimizeRequest, local_optimize, read_ranking
 from optimas_core.stages._lrf import AdaptRequest, TrainRequest, adapt_lrf, held_out_ids, read_metrics, train_lrf
-from optimas_core.stages._open import Project, check_models, load_project, open_run
+from optimas_core.stages._open import Project, check_backbone, check_models, load_project, open_run
 from optimas_core.stages._preference_tables import Measured, read_measured, read_pairs
 from optimas_core.stages._validate_accept import (
     TestRequest,
@@ -34,6 +34,7 @@ __all__ = [
     "TrainRequest",
     "ValidateRequest",
     "adapt_lrf",
+    "check_backbone",
     "check_models",
     "generate_preferences",
     "held_out_ids",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from optimas_core.artifacts import Artifact, RunWorkspace
 from optimas_core.canonical import canonical_json, digest
-from optimas_core.errors import ArtifactCorrupt
+from optimas_core.errors import ArtifactCorrupt, DataError
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings
 from optimas_core.system import CompoundSystem, Configuration, Example, Split
@@ -49,6 +49,7 @@ class StageContext:
     progress: Progress = no_progress
     opro_client: Any = None
     before_commit: Callable[[], None] = lambda: None
+    after_commit: Callable[[], None] = lambda: None
     _models: dict[str, RewardModel] = field(default_factory=dict)
 
     def name(self, stage: str, request: Any) -> str:
@@ -61,9 +62,11 @@ class StageContext:
         """Commit an artifact, manifest last; settles the budget first, so nothing committed is unaccounted for."""
         self.before_commit()
         self.budget.flush()
-        return self.run.commit_artifact(
+        artifact = self.run.commit_artifact(
             kind, name, files, inputs=inputs, producer=self.producer, created_at=self.created_at, schemas=schemas
         )
+        self.after_commit()
+        return artifact
 
     def existing(self, kind: str, name: str) -> Artifact | None:
         """The artifact if its manifest exists: then the stage has nothing to do."""
@@ -84,8 +87,11 @@ class StageContext:
         return Configuration.from_json(data)
 
     def examples(self, ids: Sequence[str]) -> list[Example]:
-        """The examples of the named ids, in that order."""
+        """The examples of the named ids, in that order. Raises DataError for an id that is not in the data."""
         known = {example.id: example for example in (*self.split.train, *self.split.validation, *self.split.test)}
+        unknown = [name for name in ids if name not in known]
+        if unknown:
+            raise DataError(f"there is no example {unknown[0]!r} in the data.", remedy="Name ids of the run's own data.")
         return [known[name] for name in ids]
 
     def reward_model(self, name: str) -> RewardModel:

@@ -17,9 +17,7 @@ async def frozen_inputs(
     """example id -> x_k, in the order of `examples`; examples on which C_k does not run are left out."""
     rows = context.examples(examples)
     tasks = [Task(example, configuration, until=component) for example in rows]
-    rollouts = await context.engine.run(
-        tasks, stage=stage, iteration=iteration, on_done=context.tell(f"{component}: running upstream")
-    )
+    rollouts = await context.engine.run(tasks, stage=stage, iteration=iteration, on_done=context.tell(f"{component}: running upstream"))
     found = {}
     for example, rollout in zip(rows, rollouts, strict=True):
         frozen = frozen_input(context.engine, component, example, rollout)

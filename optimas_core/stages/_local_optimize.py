@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from optimas_core.canonical import derive_seed
+from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.optimizers import Attempt, Proposal, choice_probabilities, draw_better
 from optimas_core.preferences import INCUMBENT
 from optimas_core.rewards import AlignmentResult, better_than_chance, decision_alignment
@@ -136,9 +136,7 @@ def _trust(context: StageContext, request: OptimizeRequest) -> tuple[AlignmentRe
     return result, False, f"the LRF is not better than chance ({text}, {interval}), so candidates were compared by measured rollouts"
 
 
-def _add_measured(
-    context: StageContext, request: OptimizeRequest, candidates: Sequence[_Candidate], shown: set[str]
-) -> None:
+def _add_measured(context: StageContext, request: OptimizeRequest, candidates: Sequence[_Candidate], shown: set[str]) -> None:
     """What the mini-batch measured of each candidate; examples shown in a candidate's demonstrations count for none."""
     by_label = {item.label: item for item in candidates}
     for measured in read_measured(context.required("preferences", request.mini_batch), request.component):
@@ -151,12 +149,11 @@ async def _by_local_reward(
     context: StageContext, request: OptimizeRequest, configuration: Configuration, candidates: list[_Candidate]
 ) -> tuple[int, str]:
     """Score all candidates on the search inputs; further local steps propose again, knowing the scores so far."""
-    inputs = await frozen_inputs(
-        context, request.component, request.examples, configuration, stage=STAGE, iteration=request.iteration
-    )
+    inputs = await frozen_inputs(context, request.component, request.examples, configuration, stage=STAGE, iteration=request.iteration)
     await _score(context, request, configuration, candidates, inputs)
+    _keep_common_inputs(candidates)
     for step in range(1, context.settings.optimizers.steps if _is_prompt(context, request) else 1):
-        best = max(candidates, key=lambda item: (item.local if item.local is not None else float("-inf")))
+        best = max(candidates, key=lambda item: item.local if item.local is not None else float("-inf"))
         start = configuration.replace(request.component, best.proposal.values) if best.proposal else configuration
         attempts = [Attempt(item.proposal.values, item.local) for item in candidates if item.proposal]
         refined = await propose(
@@ -170,9 +167,10 @@ async def _by_local_reward(
             step=step,
         )
         known = {item.label for item in candidates}
-        new = [_Candidate(item, item.label, {}, {}) for item in refined if item.label not in known]
+        new = [_Candidate(item, item.label, {}, {}) for item in refined if item.label not in known and not set(item.sources) & set(inputs)]
         await _score(context, request, configuration, new, inputs)
         candidates += new
+        _keep_common_inputs(candidates)
     incumbent = candidates[0].local
     if incumbent is None:
         return 0, "the incumbent could not be scored on any search input"
@@ -195,10 +193,7 @@ async def _score(
     candidates: Sequence[_Candidate],
     inputs: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """mean over x_k of r_k(x_k, C_k(x_k; v)) for each candidate: one execution of C_k alone for each input (Eq. 5).
-
-    Only inputs on which every candidate gave an output count, so all means are over the same inputs.
-    """
+    """r_k(x_k, C_k(x_k; v)) for each candidate and input: one execution of C_k alone (Eq. 5). None where it gave no output."""
     item = context.system.components[request.component]
     knobs = {**item.defaults, **configuration.of(request.component)}
     calls = [
@@ -209,17 +204,28 @@ async def _score(
     outputs = await context.engine.call_many(
         calls, stage=STAGE, iteration=request.iteration, on_done=context.tell(f"{request.component}: trying {len(candidates)} candidates")
     )
-    grid = [outputs[start : start + len(inputs)] for start in range(0, len(outputs), len(inputs))] if inputs else []
-    complete = [index for index in range(len(inputs)) if all(row[index] is not None for row in grid)]
-    names = list(inputs)
-    items = [(inputs[names[index]], row[index] or {}) for row in grid for index in complete]
-    if not items:
+    places = [(candidate, name) for candidate in candidates for name in inputs]
+    given = [(place, output) for place, output in zip(places, outputs, strict=True) if output is not None]
+    if not given:
         return
+    items = [(inputs[name], output) for (_, name), output in given]
     context.progress(f"{request.component}: scoring {len(items)} outputs", 0, 1)
     scores = await in_short_thread(lambda: context.reward_model(request.lrf or "").score(request.component, items))
-    for position, candidate in enumerate(candidates):
-        for offset, index in enumerate(complete):
-            candidate.scores[names[index]] = float(scores[position * len(complete) + offset])
+    for ((candidate, name), _), score in zip(given, scores, strict=True):
+        candidate.scores[name] = float(score)
+
+
+def _keep_common_inputs(candidates: Sequence[_Candidate]) -> None:
+    """r_k is known only up to a function of x_k: keep the inputs on which every candidate gave an output. One that gave none on
+    more than half of the incumbent's inputs drops out, instead of leaving nothing to compare the others on."""
+    base = candidates[0].scores
+    for item in candidates[1:]:
+        if 2 * len(base.keys() & item.scores.keys()) < len(base):
+            item.scores = {}
+    present = [item for item in candidates if item.scores]
+    common = set.intersection(*(set(item.scores) for item in present)) if present else set()
+    for item in present:
+        item.scores = {name: score for name, score in item.scores.items() if name in common}
 
 
 async def _by_measurement(
@@ -236,10 +242,12 @@ async def _by_measurement(
         examples=request.examples,
         iteration=request.iteration,
     )
-    means = [_mean(item.measured.values()) for item in candidates]
+    base, best = candidates[0].measured, candidates[chosen].measured
     if chosen == 0:
-        return 0, f"no candidate beat the incumbent's measured mean {_shown(means[0])}"
-    return chosen, f"measured mean {_shown(means[chosen])} against the incumbent's {_shown(means[0])}"
+        return 0, f"no candidate beat the incumbent's measured mean {_shown(_mean(base.values()))}"
+    shared = base.keys() & best.keys()
+    means = [_shown(_mean(rewards[name] for name in sorted(shared))) for rewards in (best, base)]
+    return chosen, f"measured mean {means[0]} against the incumbent's {means[1]} on {len(shared)} inputs"
 
 
 def _chosen_values(
@@ -250,7 +258,11 @@ def _chosen_values(
     if discrete and steered == "lrf" and context.settings.optimizers.selection_mode == "per_input" and len(candidates) > 1:
         item = context.system.components[request.component]
         knobs = {**item.defaults, **context.configuration(request.configuration).of(request.component)}
-        values = [knobs[request.knob], *(c.proposal.values[request.knob] for c in candidates if c.proposal)]
+        now = knobs[request.knob]
+        values = list(now["per_input"]) if isinstance(now, Mapping) else [now]
+        others = [c.proposal.values[request.knob] for c in candidates if c.proposal]
+        known = {canonical_json(value) for value in values}
+        values += [value for value in others if canonical_json(value) not in known]
         return {request.knob: {"per_input": values, "lrf": request.lrf}}
     proposal = candidates[chosen].proposal
     return dict(proposal.values) if proposal else None

@@ -123,9 +123,7 @@ def _adapted_files(
     return {**model.to_files(), METRICS_FILE: json_file(metrics)}
 
 
-def guard_pairs(
-    components: Sequence[str], pairs: Sequence[RewardPair], held_out: frozenset[str]
-) -> Mapping[str, list[RewardPair]]:
+def guard_pairs(components: Sequence[str], pairs: Sequence[RewardPair], held_out: frozenset[str]) -> Mapping[str, list[RewardPair]]:
     """Held-out pairs of every component, without repeats."""
     found: dict[str, list[RewardPair]] = {name: [] for name in components}
     seen: set[str] = set()

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optimas_core.artifacts import Workspace
+from optimas_core.artifacts import Conflict, Workspace
 from optimas_core.canonical import digest
-from optimas_core.errors import OptimasError, SpecError, SystemDefinitionError
+from optimas_core.errors import EnvironmentNotReady, OptimasError, SpecError, SystemDefinitionError
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings, load_run_settings
 from optimas_core.stages._context import Progress, StageContext, no_progress
 from optimas_core.system import (
+    AdapterSpace,
     CompoundSystem,
     Example,
     Split,
@@ -48,6 +49,12 @@ class Project:
         return self.settings.name or f"{self.system.name}-{self.identity[:8]}"
 
     @property
+    def proposing(self) -> tuple[Any, ...]:
+        """The client that optimizers.opro_model names, if it does."""
+        client = _opro_client(self.module, self.settings)
+        return () if client is None else (client,)
+
+    @property
     def workspace_url(self) -> str:
         """The workspace as an address, a relative directory taken from run.yaml's own."""
         place = self.settings.workspace
@@ -56,9 +63,7 @@ class Project:
         return str(self.directory / place)
 
 
-def load_project(
-    run_yaml: Path, *, name: str | None = None, seed: int | None = None, workspace: str | None = None
-) -> Project:
+def load_project(run_yaml: Path, *, name: str | None = None, seed: int | None = None, workspace: str | None = None) -> Project:
     """Read and check everything a run is made of, before the first call is paid for.
 
     `name`, `seed` (of the run and of the data split) and `workspace` replace what run.yaml says.
@@ -69,12 +74,15 @@ def load_project(
     settings = _with_changes(load_run_settings(run_yaml), name, seed, workspace)
     directory = run_yaml.resolve().parent
     system, module = _build(settings.system, directory)
-    _set_prices(system, settings)
+    _set_prices(system, settings, _opro_client(module, settings))
     split = _read_split(settings, directory)
     require_columns(split, system.inputs)
     system.check_configuration(system.configuration)
-    if not system.optimizable:
-        raise SystemDefinitionError(f"no component of {system.name!r} has a space.", remedy="Give at least one component a space.")
+    spaces = [space for item in system.components.values() for space in item.space.values()]
+    if all(isinstance(space, AdapterSpace) for space in spaces):
+        raise SystemDefinitionError(
+            f"no component of {system.name!r} has a space that this version can change.", remedy="Give at least one component a space."
+        )
     _try_metric(system, split)
     from optimas_core import __version__
 
@@ -111,8 +119,11 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
     run = opened.run(project.run_id)
     frozen = run.read_spec()
     if frozen is None:
-        frozen = run.freeze_spec(_spec(project))
-    if frozen["identity"] != project.identity:
+        try:
+            frozen = run.freeze_spec(_spec(project))
+        except Conflict:  # another process began the same run a moment ago: its time of creation counts
+            frozen = run.read_spec() or {}
+    if frozen.get("identity") != project.identity:
         raise SpecError(
             f"run {project.run_id!r} in {opened.url} was started with another spec, code or data.",
             remedy="Give this one another `name` in run.yaml, or restore what it was started with.",
@@ -124,15 +135,13 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
         settings=project.settings,
         system=project.system,
         split=project.split,
-        engine=RolloutEngine(
-            project.system, budget, calls=opened.calls, concurrency=project.settings.concurrency
-        ),
+        engine=RolloutEngine(project.system, budget, calls=opened.calls, concurrency=project.settings.concurrency),
         budget=budget,
         identity=project.identity,
         created_at=frozen["created_at"],
         producer=frozen["producer"],
         progress=progress,
-        opro_client=_opro_client(project),
+        opro_client=_opro_client(project.module, project.settings),
     )
 
     def score(lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]:
@@ -143,19 +152,34 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
     return context
 
 
-def check_models(system: CompoundSystem) -> None:
-    """Ask every model the system may use whether it answers.
+def check_models(system: CompoundSystem, *, also: Sequence[Any] = ()) -> None:
+    """Ask every model the system may use, and `also` these, whether it answers.
 
     Raises:
         EnvironmentNotReady: names the model and what to do.
     """
-    clients = {id(client): client for item in system.components.values() for client in item.clients}
+    clients = {id(client): client for client in (*(c for item in system.components.values() for c in item.clients), *also)}
 
     async def check() -> None:
         for client in clients.values():
             await client.check()
 
     asyncio.run(check())
+
+
+def check_backbone(settings: RunSettings) -> Path:
+    """Make sure that the reward functions' backbone is there, before preference data is paid for; returns its directory.
+
+    Raises:
+        EnvironmentNotReady: not prepared, or no Hugging Face model.
+    """
+    from optimas_core.models.embedded import EMBEDDED, embedded_path
+
+    name = settings.lrf.backbone
+    path = embedded_path(name) if name in EMBEDDED else Path(name)
+    if not (path / "config.json").is_file():
+        raise EnvironmentNotReady(f"lrf.backbone: {path} holds no Hugging Face model.", remedy="Correct lrf.backbone.")
+    return path
 
 
 def _spec(project: Project) -> dict[str, Any]:
@@ -256,31 +280,32 @@ def _try_metric(system: CompoundSystem, split: Split) -> None:
     low, high = system.metric_range
     value = system.score(split.train[0].fields, outputs)
     if not low <= value <= high:
-        raise SystemDefinitionError(f"the metric returned {value:g}, outside metric_range {system.metric_range}.", remedy="Declare its range.")
+        raise SystemDefinitionError(
+            f"the metric returned {value:g}, outside metric_range {system.metric_range}.", remedy="Declare its range."
+        )
 
 
-def _set_prices(system: CompoundSystem, settings: RunSettings) -> None:
+def _set_prices(system: CompoundSystem, settings: RunSettings, proposing: Any) -> None:
     from optimas_core.models import Price
 
-    for item in system.components.values():
-        for client in item.clients:
-            price = settings.prices.get(client.id)
-            if price is not None:
-                client.price = Price(price.usd_per_million_in, price.usd_per_million_out)
-            if settings.budget.usd is not None and client.price is None:
-                raise SpecError(
-                    f"budget.usd is set and the price of {client.id!r} is unknown.",
-                    remedy="Add it under `prices` in run.yaml (USD per million tokens in and out), or drop budget.usd.",
-                )
+    clients = [client for item in system.components.values() for client in item.clients]
+    for client in [*clients, proposing] if proposing is not None else clients:
+        price = settings.prices.get(client.id)
+        if price is not None:
+            client.price = Price(price.usd_per_million_in, price.usd_per_million_out)
+        if settings.budget.usd is not None and client.price is None:
+            raise SpecError(
+                f"budget.usd is set and the price of {client.id!r} is unknown.",
+                remedy="Add it under `prices` in run.yaml (USD per million tokens in and out), or drop budget.usd.",
+            )
 
 
-def _opro_client(project: Project) -> Any:
-    name = project.settings.optimizers.opro_model
+def _opro_client(module: Any, settings: RunSettings) -> Any:
+    """The client optimizers.opro_model names, None where it names none."""
+    name = settings.optimizers.opro_model
     if name is None:
         return None
-    client = getattr(project.module, name, None)
+    client = getattr(module, name, None)
     if client is None or not hasattr(client, "complete"):
         raise SpecError(f"optimizers.opro_model = {name!r} is no model client in the system's module.", remedy="Name one there.")
     return client
-
-

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optimas_core.artifacts import Artifact
 from optimas_core.canonical import derive_seed
+from optimas_core.errors import ConfigurationError
 from optimas_core.optimizers import (
     Attempt,
     Demonstrations,
@@ -19,10 +20,10 @@ from optimas_core.optimizers import (
 from optimas_core.rollouts import Place
 from optimas_core.stages._context import StageContext
 from optimas_core.stages._preference_tables import observations
-from optimas_core.system import CallContext, Configuration, PromptSpace, WorstCase
+from optimas_core.system import CallContext, Component, Configuration, Prompt, PromptSpace, WorstCase
 
-# A meta-prompt is a few thousand characters and its reply is bounded; reserved for each proposal OPRO asks for.
-_OPRO_TOKENS = 6_000
+# What a chat template adds to the text of one question.
+_TEMPLATE_TOKENS = 32
 
 
 async def propose(
@@ -60,7 +61,16 @@ async def propose(
                 found += await _proposer(Demonstrations(), situation)
             case "edits":
                 found += await _proposer(Edits(), situation)
-    return without_repeats(found, knobs)
+    return [proposal for proposal in without_repeats(found, knobs) if _is_inside(item, proposal)]
+
+
+def _is_inside(component: Component, proposal: Proposal) -> bool:
+    """Whether the space allows it: an edit may have made an instruction too long."""
+    try:
+        component.space[proposal.knob].check(proposal.values[proposal.knob], proposal.knob)
+    except ConfigurationError:
+        return False
+    return True
 
 
 async def _proposer(proposer: Proposer, situation: Situation) -> list[Proposal]:
@@ -70,15 +80,18 @@ async def _proposer(proposer: Proposer, situation: Situation) -> list[Proposal]:
 async def _opro(context: StageContext, situation: Situation, place: Place) -> list[Proposal]:
     """OPRO through the run's budget: its calls are reserved and settled like every other."""
     from optimas_core.optimizers import Opro
+    from optimas_core.optimizers._opro import meta_prompt
 
     clients = {client.id: client for client in situation.component.clients}
-    client = context.opro_client or clients.get(situation.knobs.get("model", ""))
+    model = situation.knobs.get("model")
+    client = context.opro_client or (clients.get(model) if isinstance(model, str) else None)
     if client is None:
         return []
     most = context.settings.optimizers.opro_max_tokens
-    tokens = (_OPRO_TOKENS + most) * situation.count
-    usd = client.price.usd(tokens, most * situation.count) if client.price else None
-    reservation = context.budget.reserve(WorstCase(tokens, usd), 0.0)
+    asked = meta_prompt(situation, Prompt.from_json(situation.knobs[situation.knob]))
+    tokens_in = (client.count_tokens(asked) + _TEMPLATE_TOKENS) * situation.count
+    usd = client.price.usd(tokens_in, most * situation.count) if client.price else None
+    reservation = context.budget.reserve(WorstCase(tokens_in + most * situation.count, usd), 0.0)
     calls = CallContext(situation.seed)
     try:
         return await Opro(client, calls, max_tokens=most).propose(situation)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from optimas_core.acceptance import gate_for, mean_interval, paired_difference_interval
 from optimas_core.artifacts import current_version
-from optimas_core.canonical import derive_seed
+from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.rollouts import Rollout, Task
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import table_bytes
@@ -21,6 +22,9 @@ DECISION_FILE = "decision.json"
 # Repeats of validation and test are apart from those of training, so that no stochastic result is shared between them.
 _VALIDATION_REPEAT = 1_000_000
 _TEST_REPEAT = 2_000_000
+
+# Constant answers tried for the majority baseline: each costs one evaluation of the metric for every test item.
+_MAJORITY_TRIED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,8 @@ async def validate_accept(context: StageContext, request: ValidateRequest) -> st
             measured[arm] += await _measure(
                 context, new, configuration, _VALIDATION_REPEAT + request.accepted, "validate-accept", request.iteration, arm
             )
-        pairs = [
-            (left.reward, right.reward) for left, right in zip(measured["incumbent"], measured["challenger"], strict=True)
-        ]
-        decision = gate.decide(
-            pairs, alpha=request.alpha, available=len(items), metric_range=context.system.metric_range, seed=seed
-        )
+        pairs = [(left.reward, right.reward) for left, right in zip(measured["incumbent"], measured["challenger"], strict=True)]
+        decision = gate.decide(pairs, alpha=request.alpha, available=len(items), metric_range=context.system.metric_range, seed=seed)
         if decision.kind != "continue":
             break
         wanted = decision.next_items
@@ -109,6 +109,7 @@ async def sealed_test(context: StageContext, request: TestRequest) -> str:
     ]
     spread = paired_difference_interval(differences, width=high - low) if differences else None
     summary["difference"] = {"mean": _mean(differences), "ci": [spread.low, spread.high] if spread else None, "n": len(differences)}
+    summary |= _baselines(context, items, measured["incumbent"])
     context.commit(
         "validations",
         name,
@@ -117,6 +118,24 @@ async def sealed_test(context: StageContext, request: TestRequest) -> str:
         {"validations": current_version("validations")},
     )
     return name
+
+
+def _baselines(context: StageContext, items: list[Example], rollouts: list[Rollout]) -> dict[str, float | None]:
+    """What the test split gives away for nothing; no call is made.
+
+    `chance`: every item gets the output that the unoptimized system gave to another item (a seeded rotation). `majority`: the best of its
+    most frequent outputs, given to every item.
+    """
+    outputs = [item.trajectory.outputs(context.system.outputs) for item in rollouts if item.status == "ok" and item.trajectory is not None]
+    if len(outputs) < 2:
+        return {"chance": None, "majority": None}
+    shift = random.Random(derive_seed("chance", context.settings.seed)).randrange(1, len(outputs))
+    given = [outputs[(index + shift) % len(outputs)] for index in range(len(items))]
+    chance = [context.system.score(item.fields, output) for item, output in zip(items, given, strict=True)]
+    counts = Counter(canonical_json(output) for output in outputs)
+    frequent = [json.loads(text) for text, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MAJORITY_TRIED]]
+    majority = max(_mean([context.system.score(item.fields, output) for item in items]) or 0.0 for output in frequent)
+    return {"chance": _mean(chance), "majority": majority}
 
 
 def read_decision(context: StageContext, name: str) -> dict[str, Any]:

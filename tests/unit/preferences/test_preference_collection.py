@@ -241,9 +241,10 @@ def test_a_language_model_explores_formats_models_and_temperature() -> None:
     assert found[0].label == INCUMBENT and found[0].knobs["temperature"] == 0.0
     labels = {variant.label for variant in found}
     assert {"format=completion", "model=m2"} <= labels
-    hot = [variant for variant in found if variant.label.startswith("sample:")]
+    hot = [variant for variant in found if "sample" in variant.label]
     assert len(hot) == 3 and {variant.knobs["temperature"] for variant in hot} == {0.9}
-    assert len({variant.repeat for variant in hot}) == 3, "each sample is another draw"
+    assert {variant.knobs["prompt"]["format"] for variant in hot} == {"chat", "completion"}
+    assert len({(variant.repeat, variant.knobs["prompt"]["format"]) for variant in hot}) == 3, "each sample is another draw"
 
 
 def test_which_values_are_tried_is_drawn_from_the_example_and_the_seed() -> None:

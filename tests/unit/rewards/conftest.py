@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-WORDS = (
+TEXT = (
     "answer question context the river mountain copper engine violin garden harbor winter bridge market doctor planet "
     "silver forest candle letter window orange tiger a b c d : - . ? \n"
-).split(" ")
+)
+WORDS = TEXT.split(" ")
 
 
 def _tokenizer(directory: Path, special: dict[str, str], post: bool) -> None:

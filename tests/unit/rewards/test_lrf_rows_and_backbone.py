@@ -64,7 +64,8 @@ def test_dropout_is_off_and_vectors_have_unit_scale(tiny_encoder: Path) -> None:
 @pytest.mark.parametrize("kind", ["tiny_encoder", "tiny_decoder"])
 def test_a_vector_does_not_depend_on_its_neighbours_or_padding(kind: str, request: pytest.FixtureRequest) -> None:
     backbone = load_backbone(str(request.getfixturevalue(kind)), precision="fp32")
-    words = "river mountain copper engine violin garden harbor winter bridge market doctor planet".split()
+    text = "river mountain copper engine violin garden harbor winter bridge market doctor planet"
+    words = text.split()
     items = [({"question": " ".join(words[: n % 9 + 1])}, {"answer": " ".join(words[n % 5 :])}) for n in range(23)]
     together = Embedder(backbone, 64).pairs(items)
     alone = np.concatenate([Embedder(backbone, 64).pairs([item]) for item in items])
