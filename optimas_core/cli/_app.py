@@ -22,8 +22,9 @@ app = typer.Typer(
 RunYaml = Annotated[Path, typer.Argument(help="The run's run.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 WorkspaceOption = Annotated[
-    Optional[str], typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: a directory or s3://bucket/prefix.")
-]  # noqa: UP045
+    Optional[str],  # noqa: UP045
+    typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: a directory or s3://bucket/prefix."),
+]
 
 
 def _version(value: bool) -> None:

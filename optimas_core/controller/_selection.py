@@ -33,7 +33,7 @@ class RoundRobin:
 
 
 class ByGain:
-    """Prefers components whose accepted changes gained; never-tried ones count as the best gain seen so far.
+    """Prefers components whose challengers gained on validation; never-tried ones count as the best gain seen so far.
 
     `exploration` is the share of uniform choices, so that no component starves.
     """

@@ -116,7 +116,8 @@ def after_iteration(state: RunState, plan: IterationPlan, result: IterationResul
     if not accepted and result.configuration != state.configuration:
         raise ValueError("a challenger that was not accepted must leave the configuration as it was")
     earlier = state.preferences.get(plan.component, ())
-    gain = result.difference if accepted and result.difference is not None else 0.0
+    # Also a rejected challenger's difference tells what the component may still give: the gate asks for more certainty than that.
+    gain = max(result.difference or 0.0, 0.0)
     gains = (*state.gains.get(plan.component, ()), gain)[-_REMEMBERED:]
     return moved(
         state,

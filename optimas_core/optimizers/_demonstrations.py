@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import product
 
 from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.optimizers._proposal import Observation, Proposal, Situation, without_repeats
@@ -33,11 +32,12 @@ class Demonstrations:
             return []
         prompt = Prompt.from_json(situation.knobs[situation.knob])
         rng = random.Random(derive_seed("demonstrations", situation.seed))
-        # Raw completion first: a base of worked examples is imitated most directly there.
-        formats = sorted({*space.formats, prompt.format}, reverse=True)
-        sizes = [size for size in (min(2, space.demonstrations), space.demonstrations, 1) if size <= len(pool)] or [1]
+        # A raw completion imitates worked examples most directly, so two draws of three are one where the space allows it.
+        formats = ["completion", "completion", "chat"] if len(space.formats) > 1 else [*space.formats]
+        sizes = [size for size in dict.fromkeys((min(2, space.demonstrations), space.demonstrations)) if size <= len(pool)] or [1]
         proposals = []
-        for draw, (size, name) in enumerate(product([*dict.fromkeys(sizes)] * situation.count, formats)):
+        for draw in range(3 * situation.count):
+            size, name = sizes[draw % len(sizes)], formats[draw % len(formats)]
             chosen = rng.sample(pool, size)  # a subset in an order of its own
             changed = Prompt(
                 prompt.instruction,
@@ -48,8 +48,6 @@ class Demonstrations:
             values = {situation.knob: changed.to_json()}
             sources = tuple(item.example_id for item in chosen)
             proposals.append(Proposal(situation.component.name, situation.knob, values, "demonstrations", summary, sources))
-            if draw > 8 * situation.count:
-                break
         return without_repeats(proposals, situation.knobs)[: situation.count]
 
 

@@ -29,7 +29,7 @@ _SENTENCES = {
 
 class Edits:
     """Proposes edits of the incumbent, in an order drawn from the situation's seed; a change of format comes first, because it
-    moved small models most (docs/quickstart)."""
+    moved the embedded model most (docs/01-quickstart.md)."""
 
     async def propose(self, situation: Situation) -> list[Proposal]:
         space = situation.component.space[situation.knob]
@@ -48,6 +48,7 @@ class Edits:
         proposals = [
             Proposal(situation.component.name, situation.knob, {situation.knob: changed.to_json()}, "edits", name)
             for name, changed in (*first, *rest)
+            if changed.format in space.formats
         ]
         return without_repeats(proposals, situation.knobs)[: situation.count]
 

@@ -82,9 +82,9 @@ class LrfSettings(Settings):
     max_tokens: int = Field(
         default=256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)"
     )
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="of LoRA and heads (Table 6: 2e-6, for an 8B backbone)")
     epochs: int = Field(default=4, ge=1)
-    batch_pairs: int = Field(default=32, ge=1)
+    batch_pairs: int = Field(default=16, ge=1, description="pairs of one optimizer step (Table 6: 32)")
     micro_batch_pairs: int = Field(default=8, ge=1)
     patience_epochs: int = Field(default=2, ge=1)
     adapt_steps: int = Field(default=12, ge=1, description="optimizer steps of one online adaptation (section 4.2)")
