@@ -40,6 +40,7 @@ def plan_iteration(state: RunState, settings: RunSettings, system: CompoundSyste
         search=search,
         alpha=alpha,
         accepted=state.accepted,
+        rejected=state.rejected,
     )
 
 

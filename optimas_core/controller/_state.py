@@ -29,6 +29,7 @@ class RunState:
     """One step of a run. `record` holds what only this step did; histories are read from the earlier states.
 
     `preferences`: component -> artifacts that hold its pairs, newest first. `charged`: alpha of the acceptance gate that is gone.
+    `rejected`: challengers that were judged against the present incumbent; they are not sent to validation again.
     """
 
     index: int = 0
@@ -38,6 +39,7 @@ class RunState:
     lrf: str | None = None
     preferences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gains: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rejected: tuple[str, ...] = ()
     accepted: int = 0
     without_acceptance: int = 0
     charged: float = 0.0
@@ -57,6 +59,7 @@ class RunState:
                     **data,
                     "preferences": {name: tuple(items) for name, items in data["preferences"].items()},
                     "gains": {name: tuple(items) for name, items in data["gains"].items()},
+                    "rejected": tuple(data["rejected"]),
                 }
             )
         except (TypeError, KeyError, AttributeError) as error:
@@ -78,6 +81,7 @@ class IterationPlan:
     search: tuple[str, ...]
     alpha: float
     accepted: int
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class IterationResult:
     ranking: str
     validation: str | None
     adapted: bool
+    challenger: str | None = None
 
 
 def moved(state: RunState, phase: Phase, **changes: Any) -> RunState:
@@ -127,6 +132,7 @@ def after_iteration(state: RunState, plan: IterationPlan, result: IterationResul
         lrf=result.lrf,
         preferences={**state.preferences, plan.component: (result.mini_batch, *earlier)[:_REMEMBERED]},
         gains={**state.gains, plan.component: gains},
+        rejected=_rejected(state, result),
         accepted=state.accepted + accepted,
         without_acceptance=0 if accepted else state.without_acceptance + 1,
         # an accepted test's level comes back to the run (docs/design/0002-gate.md)
@@ -134,3 +140,10 @@ def after_iteration(state: RunState, plan: IterationPlan, result: IterationResul
         validation_mean=result.validation_mean if result.validation_mean is not None else state.validation_mean,
         record=dict(record),
     )
+
+
+def _rejected(state: RunState, result: IterationResult) -> tuple[str, ...]:
+    """Challengers judged against the incumbent that `result` leaves: none after an acceptance."""
+    if result.verdict == "accept":
+        return ()
+    return (*state.rejected, result.challenger) if result.verdict == "reject" and result.challenger else state.rejected

@@ -77,7 +77,16 @@ async def iterate(context: StageContext, plan: IterationPlan) -> IterationResult
     ranking = await local_optimize(
         context,
         OptimizeRequest(
-            plan.iteration, plan.component, plan.knob, plan.configuration, lrf, mini_batch, proposals, plan.preferences, plan.search
+            plan.iteration,
+            plan.component,
+            plan.knob,
+            plan.configuration,
+            lrf,
+            mini_batch,
+            proposals,
+            plan.preferences,
+            plan.search,
+            plan.rejected,
         ),
     )
     ranked = read_ranking(context, ranking)
@@ -105,4 +114,5 @@ async def iterate(context: StageContext, plan: IterationPlan) -> IterationResult
         ranking=ranking,
         validation=validation,
         adapted=adapted,
+        challenger=name,
     )

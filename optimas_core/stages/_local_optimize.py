@@ -31,7 +31,10 @@ RANKING_FILE = "ranking.json"
 
 @dataclass(frozen=True, slots=True)
 class OptimizeRequest:
-    """Rank the incumbent and `proposals` of one component's knob on the search inputs `examples`."""
+    """Rank the incumbent and `proposals` of one component's knob on the search inputs `examples`.
+
+    `rejected` are configurations that the gate turned down against this incumbent: judging one again would only spend level.
+    """
 
     iteration: int
     component: str
@@ -42,6 +45,7 @@ class OptimizeRequest:
     proposals: str
     preferences: tuple[str, ...]
     examples: tuple[str, ...]
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,7 +79,12 @@ def read_ranking(context: StageContext, name: str) -> dict[str, Any]:
 
 async def _rank(context: StageContext, request: OptimizeRequest) -> dict[str, Any]:
     candidates = [_Candidate(None, INCUMBENT, {}, {})]
-    candidates += [_Candidate(item, item.label, {}, {}) for item in read_proposals(context, request.proposals)]
+    incumbent = context.configuration(request.configuration)
+    candidates += [
+        _Candidate(item, item.label, {}, {})
+        for item in read_proposals(context, request.proposals)
+        if incumbent.replace(request.component, item.values).digest not in request.rejected
+    ]
     shown = {source for item in candidates if item.proposal for source in item.proposal.sources}
     request = replace(request, examples=tuple(name for name in request.examples if name not in shown))
     _add_measured(context, request, candidates, shown)
