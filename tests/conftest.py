@@ -62,4 +62,5 @@ def optimas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def own_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Projects are imported by name from a directory of the test's own: no test sees another's."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "system", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

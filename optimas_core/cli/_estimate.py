@@ -11,18 +11,26 @@ from optimas_core.spec import StrictAcceptance
 from optimas_core.stages import Project, load_project
 from optimas_core.system import PromptSpace
 
+# What the hours assume, said beside them. A local model: measured with the embedded one on two cores (benchmarks/local_generation.py);
+# a remote one: this many seconds a call, `concurrency` calls at once.
+_LOCAL_CALLS_PER_S = 15.0
+_REMOTE_S = 2.0
+
 
 def show_estimate(run_yaml: Path, json_output: bool) -> None:
-    """Print calls, tokens and USD by part of the run, and the caps beside them."""
+    """Print calls, tokens, USD by part of the run and hours in all, and the caps beside them."""
     project = load_project(run_yaml)
     rows = estimate(project)
-    total = {
+    total: dict[str, Any] = {
         "part": "total",
         "system_runs": sum(row["system_runs"] for row in rows),
         "calls": sum(row["calls"] for row in rows),
         "tokens": sum(row["tokens"] for row in rows),
         "usd": None if any(row["usd"] is None for row in rows) else sum(row["usd"] for row in rows),
     }
+    local = any(client.id.startswith("local/") for item in project.system.components.values() for client in item.clients)
+    rate = _LOCAL_CALLS_PER_S if local else project.settings.concurrency / _REMOTE_S
+    total["hours"] = total["calls"] / rate / 3600
     caps = project.settings.budget.model_dump()
     if json_output:
         print(json.dumps({"parts": rows, "total": total, "caps": caps}))
@@ -39,7 +47,10 @@ def show_estimate(run_yaml: Path, json_output: bool) -> None:
     console = Console()
     console.print(table)
     console.print(f"Caps: {', '.join(f'{key} {value}' for key, value in caps.items() if value is not None) or 'none'}")
-    console.print("Hours: measured while it runs; `optimas run` shows the time left after the first iteration.")
+    console.print(
+        f"Hours: about {total['hours']:.1f} at {rate:.0f} model calls a second (assumed), training of the reward functions not counted;"
+        " `optimas run` shows the time left as measured."
+    )
 
 
 def estimate(project: Project) -> list[dict[str, Any]]:

@@ -121,6 +121,8 @@ async def in_short_thread(work: Callable[[], Result]) -> Result:
     """
     outcome: Future[Result] = Future()
 
+    outcome.set_running_or_notify_cancel()  # from here on Ctrl-C cannot cancel it: its thread would fail to report
+
     def run() -> None:
         try:
             outcome.set_result(work())

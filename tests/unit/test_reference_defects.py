@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from optimas_core.acceptance import PairedSequentialGate, StrictGate
+from optimas_core.artifacts import Workspace
+from optimas_core.controller import (
+    IterationPlan,
+    IterationResult,
+    RunState,
+    Uniform,
+    after_iteration,
+    after_warm_up,
+    draw_examples,
+)
 from optimas_core.errors import CallRejected, RateLimited, ServerFault
 from optimas_core.metrics import choice_in
 from optimas_core.models import Message, ModelRequest, Scripted
@@ -222,3 +234,62 @@ def test_defect_12_the_split_followed_the_order_of_the_file() -> None:
         assert 0.10 < share < 0.45, "a quarter of the whole"
     shuffled = random.Random(3).sample(rows, len(rows))
     assert split_examples(shuffled, train=335, validation=60, test=99, seed=0) == split
+
+
+def test_defect_06_the_global_generator_was_seeded_every_iteration() -> None:
+    """Components and data differ between iterations, whatever a library does to the global generators in between."""
+    train = [Example(f"e{index}", {}) for index in range(40)]
+
+    def planned(disturb: bool) -> list[tuple[str, tuple[str, ...]]]:
+        found = []
+        for iteration in range(12):
+            if disturb:
+                random.seed(42)
+            state = RunState(iteration=iteration)
+            found.append((Uniform().choose(["a", "b", "c"], state, 0), draw_examples(train, 10, "fresh", 0, iteration)))
+        return found
+
+    plans = planned(disturb=True)
+    assert plans == planned(disturb=False)
+    assert len({component for component, _ in plans}) > 1 and len({examples for _, examples in plans}) == 12
+    random.seed(5)
+    expected = random.Random(5).random()
+    Uniform().choose(["a", "b"], RunState(), 0)
+    assert random.random() == expected, "nor do we disturb the user's"
+
+
+def test_defect_09_no_checkpoint_and_pickled_state() -> None:
+    """Every step's state is JSON and comes back equal; the LRF, the mini-batches and the level spent are part of it.
+
+    (tests/local/controller/test_resume_after_kill.py kills real runs.)
+    """
+    plan = IterationPlan(1, "a", "k", "v0", "r0", ("m0",), ("m0",), ("e1",), ("e2",), 0.01, 0)
+    result = IterationResult("v0", "r1", "m1", "reject", "no", 0.01, -0.1, 0.5, "p1", "s1", "w1", True)
+    warm = after_warm_up(RunState(configuration="v0"), {"a": "m0"}, "r0", {})
+    state = after_iteration(warm, plan, result, {})
+    again = RunState.from_json(json.loads(json.dumps(state.to_json())))
+    assert again == state and (again.lrf, again.preferences, again.charged) == ("r1", {"a": ("m1", "m0")}, 0.01)
+
+
+def test_defect_13_outputs_ran_and_the_environment_travelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model's text stays text, and a key in the environment reaches no file of the workspace.
+
+    (tests/local/cli/test_run_commands.py looks for a planted key in every file of a whole run.)
+    """
+    secret, mark = "sk-planted-91c2", tmp_path / "ran"
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    code = f"{{{{7 * 6}}}} {{secret}} $OPENAI_API_KEY __import__('pathlib').Path({str(mark)!r}).touch()"
+
+    def write(number: int) -> str:
+        return code
+
+    workspace = Workspace.open(tmp_path / "workspace")
+    run = workspace.run("r")
+    system = CompoundSystem([component(write, outputs="answer")], outputs=["answer"], metric=exact)
+    engine = RolloutEngine(system, Budget(BudgetSettings(), run), calls=workspace.calls)
+    done = rollouts(engine, [Example("e", {"number": 1, "expected": code})])
+    assert done[0].reward == 1.0 and parse_proposals(code) == [code]
+    engine.budget.flush()
+    files = [file for file in (tmp_path / "workspace").rglob("*") if file.is_file()]
+    assert not mark.exists() and len(files) >= 2
+    assert not [file for file in files if secret.encode() in file.read_bytes()]

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from optimas_core.artifacts import Workspace
-from optimas_core.models.embedded import embedded_path
 from optimas_core.errors import EnvironmentNotReady
+from optimas_core.models.embedded import embedded_path
 
 KILLER = Path(__file__).parents[2] / "fixtures" / "scripted" / "kill_after.py"
 RUN = "resumed"
@@ -107,9 +107,7 @@ def test_a_directory(scripted_project: Callable[..., Path], tmp_path: Path) -> N
 
 def test_an_s3_bucket(scripted_project: Callable[..., Path], s3_url: str, tmp_path: Path) -> None:
     project = scripted_project(**SECTIONS)
-    kill_and_compare(
-        project, f"{s3_url}/straight", f"{s3_url}/killed", tmp_path, lambda total: [(total // 3, False), (total // 3, True)]
-    )
+    kill_and_compare(project, f"{s3_url}/straight", f"{s3_url}/killed", tmp_path, lambda total: [(total // 3, False), (total // 3, True)])
     directory = str(tmp_path / "straight")
     assert optimas(project, directory, tmp_path / "directory") == 0
     assert [state | {"record": None} for state in states(directory)] == [state | {"record": None} for state in states(f"{s3_url}/straight")]

@@ -160,9 +160,7 @@ def test_a_workspace_that_cannot_be(optimas: Command, scripted_project: Write, t
     refused(optimas, scripted_project("below", workspace=str(tmp_path / "file" / "below")), "file")
 
 
-def test_a_store_that_ignores_conditions(
-    optimas: Command, scripted_project: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_ignores_conditions(optimas: Command, scripted_project: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     put = DirectoryStore.put
 
     def careless(self: Any, key: str, data: bytes, *, if_absent: bool = False, if_match: Any = None, durable: bool = True) -> str:

@@ -17,6 +17,7 @@ Command = Callable[..., Any]
 COMMANDS = [
     "init", "prepare", "doctor", "estimate", "run", "resume", "status", "watch", "stage", "report", "diff", "gc",
 ]  # fmt: skip
+PROPOSE = {"iteration": 1, "component": "lookup", "knob": "k", "configuration": "0" * 32, "preferences": []}
 HEAVY = ("torch", "transformers", "peft", "openai", "anthropic", "boto3", "botocore", "pyarrow", "numpy", "matplotlib", "jinja2")
 
 
@@ -77,8 +78,8 @@ def test_estimate_is_json_for_programs_and_a_table_for_people(optimas: Command, 
 def test_status_of_an_empty_and_of_no_workspace(optimas: Command, tmp_path: Path) -> None:
     assert json.loads(optimas("status", tmp_path, "--json").out) == []
     assert "no runs" in optimas("status", tmp_path).out
-    for arguments in (["status", tmp_path, "nobody"], ["report", tmp_path, "nobody"], ["diff", tmp_path, "nobody"], ["watch", tmp_path, "nobody"]):
-        said = optimas(*arguments)
+    for command in ("status", "report", "diff", "watch"):
+        said = optimas(command, tmp_path, "nobody")
         assert said.code == 2 and "there is no run 'nobody'" in said.err
     assert optimas("status", tmp_path / "absent").code == 2
 
@@ -101,7 +102,8 @@ def test_one_stage_alone_prints_what_it_committed(
     start = project.system.configuration.digest
     asked = request_of({"iteration": 0, "components": ["answerer"], "configuration": start, "examples": ids})
     first = optimas("stage", "generate-preferences", path, "--request", asked)
-    assert first.code == 0 and len(name := first.out.strip()) >= 8
+    name = first.out.strip()
+    assert first.code == 0 and len(name) >= 8
     calls = sys.modules["system"].client.calls
     assert calls > 0 and optimas("stage", "generate-preferences", path, "--request", asked).out.strip() == name
     asked = request_of({"iteration": 1, "component": "answerer", "knob": "prompt", "configuration": start, "preferences": [name]})
@@ -121,9 +123,9 @@ def test_one_stage_alone_prints_what_it_committed(
         ("train-lrf", {"preferences": [], "more": 1}, "unknown key 'more'"),
         ("sealed-test", {"before": "x", "after": "y"}, "not a digest"),
         ("sealed-test", {"before": "0" * 32, "after": 5}, "is no text"),
-        ("propose", {"iteration": 1, "component": "nobody", "knob": "k", "configuration": "0" * 32, "preferences": []}, "no component 'nobody'"),
-        ("propose", {"iteration": 1, "component": "lookup", "knob": "x", "configuration": "0" * 32, "preferences": []}, "no optimizable knob 'x'"),
-        ("propose", {"iteration": True, "component": "lookup", "knob": "k", "configuration": "0", "preferences": []}, "is no whole number"),
+        ("propose", {**PROPOSE, "component": "nobody"}, "no component 'nobody'"),
+        ("propose", {**PROPOSE, "knob": "x"}, "no optimizable knob 'x'"),
+        ("propose", {**PROPOSE, "iteration": True}, "is no whole number"),
     ],
 )
 def test_a_request_that_does_not_fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_exactly_one_component_differs_after_an_acceptance(start: Start) -> None
     controller.run()
     context = controller._context
     loop = [state for state in seen if state.phase in ("warm", "iterating")]
-    for before, after in zip(loop, loop[1:], strict=False):
+    for before, after in pairwise(loop):
         changed = context.configuration(before.configuration).differs_in(context.configuration(after.configuration))
         assert changed in ([after.record["plan"]["component"]], []) and len(changed) <= 1
     assert loop[-1].accepted == 3 and loop[-1].configuration != loop[0].configuration
@@ -102,7 +103,7 @@ def test_exactly_one_component_differs_after_an_acceptance(start: Start) -> None
 
 def test_the_level_of_all_tests_never_exceeds_alpha(start: Start) -> None:
     verdicts = ["reject", "kept", "indecisive", "accept", "reject", "reject"]
-    controller, fake, seen = start(verdicts, schedule={"iterations": 6, "selection": ROUND_ROBIN})
+    controller, fake, _ = start(verdicts, schedule={"iterations": 6, "selection": ROUND_ROBIN})
     end = controller.run()
     plans = [item for item in fake.asked if isinstance(item, IterationPlan)]
     levels = [plan.alpha for plan in plans]

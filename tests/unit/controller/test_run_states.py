@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimas_core.controller import VALID_TRANSITIONS, IterationPlan, IterationResult, Phase, RunState, after_iteration, after_warm_up, moved
+from optimas_core.controller import (
+    VALID_TRANSITIONS,
+    IterationPlan,
+    IterationResult,
+    Phase,
+    RunState,
+    after_iteration,
+    after_warm_up,
+    moved,
+)
 from optimas_core.controller import stop_reason as reason_to_stop
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.spec import ScheduleSettings

@@ -68,7 +68,8 @@ def test_opro_shows_history_ascending_the_incumbent_failures_and_a_success() -> 
         return "<instruction>\nBe brief.\n</instruction>"
 
     attempts = [
-        Attempt({"prompt": Prompt(text).to_json()}, score) for text, score in [("best", 0.9), ("worst", 0.1), ("middle", 0.5), ("new", None)]
+        Attempt({"prompt": Prompt(text).to_json()}, score)
+        for text, score in [("best", 0.9), ("worst", 0.1), ("middle", 0.5), ("new", None)]
     ]
     now = situation([seen(1, 0.0), seen(2, 1.0)], answerer(prompt="The incumbent."), attempts=attempts, count=2)
     found = ask(Scripted(script), now)

@@ -43,7 +43,9 @@ def optimize(scripted_project: Callable[..., Path]) -> Callable[..., tuple[Stage
     def run(
         component: str, knob: str, values: list[Any], model: Any, *, low: float = 0.6, now: Any = None, **optimizers: Any
     ) -> tuple[StageContext, dict[str, Any]]:
-        project = load_project(scripted_project(f"{component}-{len(values)}-{now is None}", optimizers={"proposers": ["edits"], **optimizers}))
+        project = load_project(
+            scripted_project(f"{component}-{len(values)}-{now is None}", optimizers={"proposers": ["edits"], **optimizers})
+        )
         context = open_run(project)
         alignment = {"accuracy": 0.8, "low": low, "high": 0.9, "n_pairs": 40, "n_examples": 10}
         metrics = {"alignment": {component: alignment}, "adapted": True}
