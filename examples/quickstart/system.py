@@ -32,7 +32,7 @@ class Retriever:
         return [self.paragraphs[i]["text"] for i in found[0]]
 
 
-def select_sentences(question: str, passages: list[str], sentences: int = 3) -> str:
+def select_sentences(question: str, passages: list[str], sentences: int = 2) -> str:
     """Keep the sentences that share most words with the question, best first."""
     wanted = {word.strip(".,?!").lower() for word in question.split() if len(word) > 3}
     parts = [part.strip() for text in passages for part in text.replace(". ", ".\n").splitlines()]

@@ -66,7 +66,7 @@ def test_a_run_from_doctor_to_gc(optimas: Command, scripted_project: Write, tmp_
     changed = json.loads(optimas("diff", place, "colours", "--json").out)
     assert changed["before"] != changed["after"] and optimas("diff", place, "colours").out.strip()
     digest = next((place / "runs/colours/configurations").iterdir()).stem
-    assert "no difference" in optimas("diff", place, "colours", "--from", digest, "--to", digest).out
+    assert "No difference" in optimas("diff", place, "colours", "--from", digest, "--to", digest).out
     for wrong in ("0" * 32, "no digest"):
         assert (bad := optimas("diff", place, "colours", "--from", wrong)).code == 2 and wrong in bad.err
 
