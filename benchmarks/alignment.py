@@ -96,9 +96,7 @@ async def measure_all(asked: argparse.Namespace) -> list[Matrix]:
             if asked.components and component not in asked.components:
                 continue
             started, before = time.monotonic(), engine.budget.spent().system_runs
-            matrix = await measure(
-                engine, component, examples, shown, candidates=asked.candidates, seed=0, tell=_progress(name, started)
-            )
+            matrix = await measure(engine, component, examples, shown, candidates=asked.candidates, seed=0, tell=_progress(name, started))
             runs = engine.budget.spent().system_runs - before
             tell(
                 f"{name}.{component}: {len(matrix.candidates)} candidates on {len(matrix.cells)} examples ({matrix.dropped} dropped), "

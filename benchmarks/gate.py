@@ -131,9 +131,7 @@ def simulate_run(
     return false_accept, found, null_items, real_items, float(incumbent[:measured].mean()) - population.score
 
 
-def measure(
-    name: str, gate: Gate, edit: str, iterations: int, runs: int, n: int, seed: int, stochastic: bool = False
-) -> Row:
+def measure(name: str, gate: Gate, edit: str, iterations: int, runs: int, n: int, seed: int, stochastic: bool = False) -> Row:
     rng = np.random.default_rng([seed, iterations, len(edit), n])
     grid = rng.beta(7, 13, size=4000)
     grid *= 0.35 / grid.mean()

@@ -91,9 +91,7 @@ def pairs_of(
         for (_, left), (_, right) in combinations(sorted(distinct.items()), 2):
             if left.reward != right.reward:
                 better, worse = (left, right) if left.reward > right.reward else (right, left)
-                found.append(
-                    RewardPair(component, cell.example_id, cell.context, better.fields, worse.fields, better.reward, worse.reward)
-                )
+                found.append(RewardPair(component, cell.example_id, cell.context, better.fields, worse.fields, better.reward, worse.reward))
     return found if len(found) <= most else random.Random(derive_seed("pairs", seed)).sample(found, most)
 
 
@@ -123,9 +121,7 @@ def judge(matrix: Matrix, cells: Sequence[Cell], local: Mapping[str, Mapping[str
     pairwise = pairwise_accuracy(rewards, owners)
     measured = {name: {cell.example_id: cell.outputs[name].reward for cell in cells} for name in matrix.candidates}
     decision = decision_alignment(local, measured)
-    return Score(
-        seed, pairwise.accuracy if rewards else None, decision.spearman, decision.regret, pairwise.n_pairs, len(cells)
-    )
+    return Score(seed, pairwise.accuracy if rewards else None, decision.spearman, decision.regret, pairwise.n_pairs, len(cells))
 
 
 def compare(matrix: Matrix, settings: Sequence[LrfSettings], seeds: int, most_pairs: int) -> Iterator[Row]:

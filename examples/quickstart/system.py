@@ -1,6 +1,6 @@
 """The quickstart's compound system: questions over a small corpus, answered by a language model of 135 million parameters.
 
-    question -> rewriter (LLM) -> retriever (BM25, k) -> selector (sentences) -> answerer (LLM) -> answer
+question -> rewriter (LLM) -> retriever (BM25, k) -> selector (sentences) -> answerer (LLM) -> answer
 """
 
 import json
@@ -48,16 +48,24 @@ def f1(example, outputs):
 def build() -> CompoundSystem:
     small = Local("smollm2-135m-instruct")
     rewriter = llm(
-        "rewriter", inputs=["question"], output="query", model=small, max_tokens=16, single_line=True,
+        "rewriter",
+        inputs=["question"],
+        output="query",
+        model=small,
+        max_tokens=16,
+        single_line=True,
         prompt="List the key words to search for, separated by spaces.",
         space={"prompt": PromptSpace(), "max_tokens": NumberGrid(8, 16)},
     )
     retriever = component(Retriever(CORPUS), name="retriever", outputs="passages", space={"k": NumberGrid(1, 2, 3, 5)})
-    selector = component(
-        select_sentences, name="selector", outputs="context", space={"sentences": NumberGrid(1, 2, 3, 6, 12)}
-    )
+    selector = component(select_sentences, name="selector", outputs="context", space={"sentences": NumberGrid(1, 2, 3, 6, 12)})
     answerer = llm(
-        "answerer", inputs=["context", "question"], output="answer", model=small, max_tokens=24, single_line=True,
+        "answerer",
+        inputs=["context", "question"],
+        output="answer",
+        model=small,
+        max_tokens=24,
+        single_line=True,
         prompt="Answer the question from the context. Give only the answer, in a few words.",
         space={"prompt": PromptSpace()},
     )

@@ -21,9 +21,7 @@ class Interval:
     confidence: float
 
 
-def paired_difference_interval(
-    differences: Sequence[float], *, confidence: float = 0.95, width: float = 1.0
-) -> Interval:
+def paired_difference_interval(differences: Sequence[float], *, confidence: float = 0.95, width: float = 1.0) -> Interval:
     """Interval of the mean paired difference; `width` is high - low of the metric's range.
 
     Half a pseudo-pair at +width, half at -width and one at 0 (Agresti and Min 2005: 0.5 in each cell of the 2x2 table).
@@ -38,9 +36,7 @@ def paired_difference_interval(
     return Interval(max(mean - half, -width), min(mean + half, width), confidence)
 
 
-def mean_interval(
-    scores: Sequence[float], *, confidence: float = 0.95, metric_range: tuple[float, float] = (0.0, 1.0)
-) -> Interval:
+def mean_interval(scores: Sequence[float], *, confidence: float = 0.95, metric_range: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Interval of the mean of bounded scores: one pseudo-score at each end of the range.
 
     Raises:
@@ -68,8 +64,5 @@ def _t_quantile(p: float, degrees: int) -> float:
     z = NormalDist().inv_cdf(p)
     v = float(degrees)
     return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+        z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2) + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     )

@@ -93,9 +93,7 @@ class PairedSequentialGate:
             p_value = as_extreme / (paths + 1)
             allowed = math.floor(spent_by(alpha, look / total) * (paths + 1))
             if observed > 0 and as_extreme <= allowed:
-                return evidence.decide(
-                    "accept", look, _better(evidence, p_value, alpha), alpha_spent=spent, p_value=p_value
-                )
+                return evidence.decide("accept", look, _better(evidence, p_value, alpha), alpha_spent=spent, p_value=p_value)
             if look == total:
                 reason = f"no significant gain after all {look} items"
                 return evidence.decide("reject", look, reason, alpha_spent=spent, p_value=p_value)

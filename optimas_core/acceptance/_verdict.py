@@ -24,7 +24,8 @@ class Decision:
     `next_items` is the total of paired items wanted (for a verdict: the items that were looked at, missing ones
     included). `low` and `high` bound the mean difference at `confidence`, not corrected for early stopping.
     `alpha_spent` is the level this test is charged: all of it as soon as one look was judged, however early the verdict
-    (_spending.py says why); 0 while it continues, for the strict rule, and after an outage before the first look. `p_value` counts earlier looks too: an acceptance always has p_value <= the level of the test.
+    (_spending.py says why); 0 while it continues, for the strict rule, and after an outage before the first look.
+    `p_value` counts earlier looks too: an acceptance always has p_value <= the level of the test.
     """
 
     kind: Literal["continue", "accept", "reject", "indecisive"]
@@ -94,9 +95,7 @@ def weigh(pairs: Sequence[ScorePair], metric_range: tuple[float, float]) -> Evid
     """
     width = metric_range[1] - metric_range[0]
     if not (math.isfinite(width) and width > 0):
-        raise MetricError(
-            f"metric range {metric_range} is not an interval.", remedy="Give (low, high) with low < high."
-        )
+        raise MetricError(f"metric range {metric_range} is not an interval.", remedy="Give (low, high) with low < high.")
     differences = []
     for incumbent, challenger in pairs:
         if incumbent is None or challenger is None:

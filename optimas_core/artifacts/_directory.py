@@ -58,9 +58,7 @@ class DirectoryStore:
                 data = file.read()
         return Blob(data, digest_bytes(data))
 
-    def put(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True
-    ) -> str:
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True) -> str:
         if if_absent and if_match is not None:
             raise ValueError("a write has at most one condition: if_absent or if_match")
         path = self._path(key)
@@ -175,9 +173,7 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        handle = os.open(
-            os.path.join(self._root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
-        )
+        handle = os.open(os.path.join(self._root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -192,9 +188,7 @@ class DirectoryStore:
             reason = error.strerror or type(error).__name__
             message = f"cannot {doing} {key} in {self._root}: {reason}."
             if error.errno in _NEEDS_A_PERSON:
-                raise EnvironmentNotReady(
-                    message, remedy="Choose a workspace directory that you can write to."
-                ) from error
+                raise EnvironmentNotReady(message, remedy="Choose a workspace directory that you can write to.") from error
             raise StoreUnavailable(message, remedy="Free space or mend the disk, then resume the run.") from error
 
 

@@ -52,9 +52,7 @@ def collect(
             _log.warning("gc leaves run %s alone: %s", run.run_id, error)
     if run_id is None:
         prefixes = ["probe/", "calls/"] if calls else ["probe/"]
-        found += [
-            item.key for prefix in prefixes for item in workspace.store.scan(prefix) if _old(item, now_s - min_age_s)
-        ]
+        found += [item.key for prefix in prefixes for item in workspace.store.scan(prefix) if _old(item, now_s - min_age_s)]
     if not dry_run:
         for key in found:
             workspace.store.delete(key)

@@ -158,9 +158,7 @@ def commit(
 
     existing = load(store, run_prefix, kind, digest)
     if existing is None:
-        ours = manifest_with(
-            {name: _put_file(store, folder, name, files[name], sha) for name, sha in described.items()}
-        )
+        ours = manifest_with({name: _put_file(store, folder, name, files[name], sha) for name, sha in described.items()})
         try:
             store.put(f"{folder}/{MANIFEST}", ours.to_bytes(), if_absent=True)
             return Artifact(store, folder, ours)
@@ -193,15 +191,10 @@ def load(store: Store, run_prefix: str, kind: str, digest: str) -> Artifact | No
         check = body.pop("check")
         if check != digest_bytes(canonical_json(body).encode()):
             raise _corrupt(key, "does not match its own check sum")
-        files = tuple(
-            ArtifactFile(str(f["name"]), check_key(str(f["path"])), int(f["size"]), str(f["sha256"]))
-            for f in body["files"]
-        )
+        files = tuple(ArtifactFile(str(f["name"]), check_key(str(f["path"])), int(f["size"]), str(f["sha256"])) for f in body["files"])
         for file in files:
             check_key(file.name)  # `local_path` writes under these names
-        manifest = Manifest(
-            body["kind"], body["digest"], files, body["inputs"], body["schemas"], body["producer"], body["created_at"]
-        )
+        manifest = Manifest(body["kind"], body["digest"], files, body["inputs"], body["schemas"], body["producer"], body["created_at"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupt(key, f"is not a manifest ({type(error).__name__})") from error
     if (manifest.kind, manifest.digest) != (kind, digest):

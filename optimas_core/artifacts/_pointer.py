@@ -45,9 +45,7 @@ class PromotedPointer:
         """Oldest first."""
         return self._read()[0]
 
-    def promote(
-        self, configuration: str, *, run_id: str, at: str, note: str = "", expected_serial: int | None = None
-    ) -> Promotion:
+    def promote(self, configuration: str, *, run_id: str, at: str, note: str = "", expected_serial: int | None = None) -> Promotion:
         """Point at a configuration. `expected_serial` (0: nothing promoted yet) refuses if someone moved it meanwhile.
 
         Raises:
@@ -80,9 +78,7 @@ class PromotedPointer:
 
         return self._append(earlier, expected_serial)
 
-    def _append(
-        self, entry_after: Callable[[tuple[Promotion, ...]], Promotion], expected_serial: int | None
-    ) -> Promotion:
+    def _append(self, entry_after: Callable[[tuple[Promotion, ...]], Promotion], expected_serial: int | None) -> Promotion:
         for _ in range(_TRIES):
             history, etag = self._read()
             if expected_serial is not None and len(history) != expected_serial:

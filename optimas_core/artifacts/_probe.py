@@ -27,9 +27,7 @@ def open_store(location: str | os.PathLike[str]) -> Store:
             return DirectoryStore(unquote(urlsplit(text).path))
         case "" if text:
             return DirectoryStore(text)
-    raise EnvironmentNotReady(
-        f"a workspace cannot be at {text!r}.", remedy="Use s3://bucket/prefix or the path of a directory."
-    )
+    raise EnvironmentNotReady(f"a workspace cannot be at {text!r}.", remedy="Use s3://bucket/prefix or the path of a directory.")
 
 
 def probe(store: Store) -> None:

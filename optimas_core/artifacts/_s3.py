@@ -32,14 +32,10 @@ class S3Store:
     for bytes; a call is tried `attempts` times.
     """
 
-    def __init__(
-        self, url: str, *, endpoint_url: str | None = None, timeout_s: float = 30.0, attempts: int = 4
-    ) -> None:
+    def __init__(self, url: str, *, endpoint_url: str | None = None, timeout_s: float = 30.0, attempts: int = 4) -> None:
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
-            raise EnvironmentNotReady(
-                f"{url.split('@')[-1]!r} is not an S3 location.", remedy="Write it as s3://bucket/prefix."
-            )
+            raise EnvironmentNotReady(f"{url.split('@')[-1]!r} is not an S3 location.", remedy="Write it as s3://bucket/prefix.")
         self._bucket = parts.netloc
         self._prefix = parts.path.strip("/")
         if self._prefix:
@@ -74,9 +70,7 @@ class S3Store:
                     self._fail("read", key, error)
         raise AssertionError("unreachable")
 
-    def put(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True
-    ) -> str:
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True) -> str:
         if if_absent and if_match is not None:
             raise ValueError("a write has at most one condition: if_absent or if_match")
         from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential

@@ -55,9 +55,7 @@ class Store(Protocol):
     def get(self, key: str) -> Blob | None:
         """The whole value, or None where there is none."""
 
-    def put(
-        self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True
-    ) -> str:
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True) -> str:
         """Write the whole value at once; a reader sees the old one or the new one. Returns the new etag.
 
         `durable=False` lets a local store skip the flush to disk: for values that can be had again.

@@ -57,9 +57,7 @@ def _read(table: str, known: Any, data: bytes, file: str) -> Iterator[list[Row]]
         raise _corrupt(file, "is not a whole Parquet file")
     if footer_bytes > MAX_FOOTER_BYTES:
         raise _corrupt(file, f"has a footer of {footer_bytes} bytes; at most {MAX_FOOTER_BYTES} are read")
-    with pq.ParquetFile(
-        io.BytesIO(data), thrift_string_size_limit=MAX_FOOTER_BYTES, thrift_container_size_limit=1_000_000
-    ) as parquet:
+    with pq.ParquetFile(io.BytesIO(data), thrift_string_size_limit=MAX_FOOTER_BYTES, thrift_container_size_limit=1_000_000) as parquet:
         _check_sizes(parquet.metadata, file)
         number = _version_of(table, known, parquet.schema_arrow, file)
         version = known[number]

@@ -49,9 +49,7 @@ class TableWriter:
         self._waiting: list[Row] = []
         self._keys: set[bytes] = set()
         self._rows = 0
-        self._writer = pq.ParquetWriter(
-            sink, self._schema, compression="zstd", compression_level=3, version="2.6", use_dictionary=True
-        )
+        self._writer = pq.ParquetWriter(sink, self._schema, compression="zstd", compression_level=3, version="2.6", use_dictionary=True)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Raises: ArtifactCorrupt: as `write_table`."""
@@ -96,9 +94,7 @@ class TableWriter:
         if self._version.key:
             key = key_digest(checked, self._version.key)
             if key in self._keys:
-                raise ArtifactCorrupt(
-                    f"row {self._rows} for table {self._table} repeats the key ({', '.join(self._version.key)})."
-                )
+                raise ArtifactCorrupt(f"row {self._rows} for table {self._table} repeats the key ({', '.join(self._version.key)}).")
             self._keys.add(key)
         return checked
 

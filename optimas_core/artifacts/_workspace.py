@@ -146,9 +146,7 @@ class RunWorkspace:
             return None
         data = body.get("state")
         if body.get("index") != index or not isinstance(data, dict) or body.get("check") != digest(data):
-            raise ArtifactCorrupt(
-                f"{self.prefix}/{name} does not match its own check sum.", remedy="Restore the file from a backup."
-            )
+            raise ArtifactCorrupt(f"{self.prefix}/{name} does not match its own check sum.", remedy="Restore the file from a backup.")
         return StoredState(index, int(body["epoch"]), data)
 
     def latest_state(self) -> StoredState | None:
@@ -229,9 +227,7 @@ class RunWorkspace:
         """Raises: ArtifactCorrupt: the content is not what its name says."""
         found = self._read_json(f"configurations/{check_digest(name)}.json")
         if found is not None and digest(found) != name:
-            raise ArtifactCorrupt(
-                f"{self.prefix}/configurations/{name}.json has digest {digest(found)}.", remedy="Restore or delete it."
-            )
+            raise ArtifactCorrupt(f"{self.prefix}/configurations/{name}.json has digest {digest(found)}.", remedy="Restore or delete it.")
         return found
 
     # Plain files of the run (report/report.html, ledger/…): the last writer wins

@@ -36,9 +36,7 @@ class InProcessLauncher:
         self._context = context
         self._runner = asyncio.Runner()
 
-    def warm_up(
-        self, components: tuple[str, ...], configuration: str, examples: tuple[str, ...]
-    ) -> tuple[Mapping[str, str], str | None]:
+    def warm_up(self, components: tuple[str, ...], configuration: str, examples: tuple[str, ...]) -> tuple[Mapping[str, str], str | None]:
         preferences = {
             name: self._run(generate_preferences(self._context, PreferenceRequest(0, (name,), configuration, examples)))
             for name in components

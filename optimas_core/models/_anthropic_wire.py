@@ -63,9 +63,7 @@ def _messages(request: ModelRequest) -> list[dict[str, str]]:
         return [Message("user", request.prompt).to_json()]
     turns = [message.to_json() for message in request.messages if message.role != "system"]
     if not turns:
-        raise CallRejected(
-            "The request has only system messages; this API wants a user message.", remedy="Add a user message."
-        )
+        raise CallRejected("The request has only system messages; this API wants a user message.", remedy="Add a user message.")
     return turns
 
 

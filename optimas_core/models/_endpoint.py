@@ -23,9 +23,7 @@ class Endpoint:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             # The value itself is not repeated: what is wrongly given as an address may be a key.
-            raise EnvironmentNotReady(
-                "A model's base_url is not an http or https address.", remedy="Write it as https://host:port/v1."
-            )
+            raise EnvironmentNotReady("A model's base_url is not an http or https address.", remedy="Write it as https://host:port/v1.")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.host}, key from {self.api_key_env})"

@@ -63,9 +63,7 @@ def retry_after_s(value: str | None, *, wall_s: float) -> float | None:
     return max(0.0, seconds)
 
 
-def error_from_status(
-    status: int, *, where: str, said: str = "", code: str = "", retry_after: float | None = None
-) -> OptimasError:
+def error_from_status(status: int, *, where: str, said: str = "", code: str = "", retry_after: float | None = None) -> OptimasError:
     """The error for an HTTP status. `where` names model and host; `said` is the server's text, already redacted."""
     text = f"{where} answered {status}" + (f": {said}" if said else ".")
     match status:
@@ -87,9 +85,7 @@ def error_from_status(
             return CallRejected(text, remedy="The request itself is refused; sending it again cannot help.")
 
 
-def error_from_exception(
-    exc: Exception, *, where: str, wall_s: float, secrets: tuple[str, ...] = ()
-) -> OptimasError | None:
+def error_from_exception(exc: Exception, *, where: str, wall_s: float, secrets: tuple[str, ...] = ()) -> OptimasError | None:
     """Our error for an exception of an SDK; None where it is neither the server's nor the network's (a defect)."""
     if isinstance(exc, OptimasError):
         return exc

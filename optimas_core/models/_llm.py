@@ -60,9 +60,7 @@ def llm(
     given: Sequence[ModelClient] = model if isinstance(model, Sequence) else (model,)
     clients = {client.id: client for client in given}
     if not clients or len(clients) != len(given):
-        raise SystemDefinitionError(
-            f"component {name!r} needs at least one model, each with its own id.", remedy="Check `model`."
-        )
+        raise SystemDefinitionError(f"component {name!r} needs at least one model, each with its own id.", remedy="Check `model`.")
     outputs = (output,) if isinstance(output, str) else tuple(output)
     start = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     defaults: dict[str, Any] = {
@@ -93,9 +91,7 @@ def llm(
         )
 
     def request(values: Mapping[str, Any], knobs: Mapping[str, Any], seed: int | None) -> ModelRequest:
-        return _request(
-            Prompt.from_json(knobs["prompt"]), values, outputs, knobs, tuple(stop), single_line, seed, deadline_s
-        )
+        return _request(Prompt.from_json(knobs["prompt"]), values, outputs, knobs, tuple(stop), single_line, seed, deadline_s)
 
     async def body(values: Mapping[str, Any], knobs: Mapping[str, Any], context: CallContext) -> Mapping[str, Any]:
         shown = {field: values[field] for field in inputs}
@@ -119,7 +115,7 @@ def llm(
         body=body,
         defaults=defaults,
         space=spaces,
-        deterministic=lambda knobs: float(knobs["temperature"]) == 0.0,
+        deterministic=lambda knobs: _temperatures(knobs["temperature"]) == {0.0},
         when=condition(when) if when else None,
         otherwise=dict(otherwise or {}),
         fingerprint=digest(
@@ -138,6 +134,11 @@ def llm(
         worst_case=worst_case,
         explore=lambda knobs, heat: {**knobs, "temperature": heat},
     )
+
+
+def _temperatures(value: Any) -> set[float]:
+    """The temperature, or all it may be where it is chosen for each input."""
+    return {float(item) for item in value["per_input"]} if isinstance(value, Mapping) else {float(value)}
 
 
 def _request(
@@ -164,16 +165,12 @@ def _request(
         instruction = f"{prompt.instruction}\nReply with one JSON object with the keys: {keys}.".lstrip()
         prompt = Prompt(instruction, prompt.format, prompt.demonstrations)
     if prompt.format == "completion":
-        return ModelRequest(
-            prompt=prompt.text(values, label), sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s
-        )
+        return ModelRequest(prompt=prompt.text(values, label), sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s)
     messages = tuple(Message(role, content) for role, content in prompt.messages(values, label))  # type: ignore[arg-type]
     return ModelRequest(messages=messages, sampling=sampling, adapter=knobs["adapter"], deadline_s=deadline_s)
 
 
-def _parsed(
-    text: str, outputs: tuple[str, ...], single_line: bool, parse: Callable[[str], Any] | None, name: str
-) -> dict[str, Any]:
+def _parsed(text: str, outputs: tuple[str, ...], single_line: bool, parse: Callable[[str], Any] | None, name: str) -> dict[str, Any]:
     body = text.strip()
     if single_line:
         body = next((line.strip() for line in body.splitlines() if line.strip()), "")

@@ -40,9 +40,7 @@ def parse_request(route: Route, body: Mapping[str, Any]) -> ModelRequest:
     return ModelRequest(messages=tuple(messages), sampling=sampling)
 
 
-def answer_body(
-    route: Route, model: str, request: ModelRequest, text: str, finish: FinishReason, *, usage: bool
-) -> dict[str, Any]:
+def answer_body(route: Route, model: str, request: ModelRequest, text: str, finish: FinishReason, *, usage: bool) -> dict[str, Any]:
     """A complete answer; without `usage` the server counts no tokens."""
     tokens_in, tokens_out = estimate_request_tokens(request), estimate_tokens(text)
     if route == "messages":

@@ -49,9 +49,7 @@ class OpenAI:
         self._remote = RemoteModel(
             id=id,
             model=model,
-            wire=OpenAIWire(
-                model, token_limit="max_completion_tokens", raw_completions=False, adapters=False, omit=tuple(omit)
-            ),
+            wire=OpenAIWire(model, token_limit="max_completion_tokens", raw_completions=False, adapters=False, omit=tuple(omit)),
             endpoint=Endpoint(base_url or OPENAI_BASE_URL, api_key_env),
             price=price or price_of(id),
             requests_per_minute=requests_per_minute,

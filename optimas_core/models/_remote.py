@@ -142,9 +142,7 @@ class RemoteModel:
         try:
             return await call()
         except Exception as exc:
-            error = error_from_exception(
-                exc, where=self._where, wall_s=self.clock.wall(), secrets=self.endpoint.secrets()
-            )
+            error = error_from_exception(exc, where=self._where, wall_s=self.clock.wall(), secrets=self.endpoint.secrets())
             if error is None:
                 raise
         # Outside the handler on purpose: the SDK's exception holds the request with its key, and would travel along as

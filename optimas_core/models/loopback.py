@@ -91,9 +91,7 @@ class LoopbackServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         assert self._http is not None and self._thread is not None
         self.stopping.set()
         self._http.shutdown()
@@ -264,9 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: dict[str, Any], *, retry_after_s: float | None = None) -> None:
         self._send_bytes(status, json.dumps(body).encode(), retry_after_s=retry_after_s)
 
-    def _send_bytes(
-        self, status: int, body: bytes, *, announced: int | None = None, retry_after_s: float | None = None
-    ) -> None:
+    def _send_bytes(self, status: int, body: bytes, *, announced: int | None = None, retry_after_s: float | None = None) -> None:
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body) if announced is None else announced))

@@ -49,9 +49,7 @@ class PriceTable:
         for name, price in overrides.items():
             for value in (price.usd_per_million_in, price.usd_per_million_out):
                 if not (math.isfinite(value) and value >= 0):
-                    raise SpecError(
-                        f"The price of {name} is {value}.", remedy="Give USD per million tokens, 0 or more."
-                    )
+                    raise SpecError(f"The price of {name} is {value}.", remedy="Give USD per million tokens, 0 or more.")
         return PriceTable(self.as_of, self.source, {**self.models, **overrides})
 
     def price_of(self, name: str) -> Price | None:

@@ -166,9 +166,7 @@ class Scripted:
             case _:
                 raise TypeError(f"a script gave a {type(step).__name__}; it gives a text, a ModelReply or a fault")
 
-    def _reply(
-        self, request: ModelRequest, text: str, finish: FinishReason, latency_s: float, number: int
-    ) -> ModelReply:
+    def _reply(self, request: ModelRequest, text: str, finish: FinishReason, latency_s: float, number: int) -> ModelReply:
         tokens_in, tokens_out = estimate_request_tokens(request), estimate_tokens(text)
         return ModelReply(
             text=text,

@@ -59,4 +59,3 @@ def _with_format(prompt: Prompt, name: str) -> Prompt:
 
 def _with_sentence(prompt: Prompt, sentence: str) -> Prompt:
     return Prompt(f"{prompt.instruction} {sentence}".strip(), prompt.format, prompt.demonstrations)
-

@@ -49,9 +49,7 @@ class Opro:
                     continue
                 changed = Prompt(instruction, prompt.format, prompt.demonstrations).to_json()
                 summary = f"instruction written by {self._client.id}"
-                proposals.append(
-                    Proposal(situation.component.name, situation.knob, {situation.knob: changed}, "opro", summary)
-                )
+                proposals.append(Proposal(situation.component.name, situation.knob, {situation.knob: changed}, "opro", summary))
         return without_repeats(proposals, situation.knobs)[: situation.count]
 
     async def _ask(self, asked: str, situation: Situation, index: int) -> str:
@@ -59,9 +57,7 @@ class Opro:
         seed = derive_seed("opro", situation.seed, index) % 2**31
         sampling = Sampling(temperature=self._temperature, max_tokens=self._max_tokens, seed=seed)
         try:
-            reply = await self._context.complete(
-                self._client, ModelRequest(messages=(Message("user", asked),), sampling=sampling)
-            )
+            reply = await self._context.complete(self._client, ModelRequest(messages=(Message("user", asked),), sampling=sampling))
         except (TemporaryError, CallRejected):  # rejected: a meta-prompt longer than a small model's context, say
             return ""
         return str(reply.text)
@@ -112,9 +108,7 @@ def meta_prompt(situation: Situation, prompt: Prompt) -> str:
 
 def _history(attempts: Sequence[Attempt], knob: str) -> list[tuple[str, float]]:
     scored = {
-        attempt.values[knob]["instruction"]: attempt.score
-        for attempt in attempts
-        if attempt.score is not None and knob in attempt.values
+        attempt.values[knob]["instruction"]: attempt.score for attempt in attempts if attempt.score is not None and knob in attempt.values
     }
     return sorted(scored.items(), key=lambda item: (item[1], item[0]))[-_HISTORY:]
 

@@ -70,9 +70,7 @@ async def collect(
         iteration=iteration,
         on_done=report(f"{component}: running upstream"),
     )
-    frozen = [
-        frozen_input(engine, component, example, rollout) for example, rollout in zip(examples, upstream, strict=True)
-    ]
+    frozen = [frozen_input(engine, component, example, rollout) for example, rollout in zip(examples, upstream, strict=True)]
     present = [(example, *data) for example, data in zip(examples, frozen, strict=True) if data is not None]
 
     plans = [
@@ -88,18 +86,14 @@ async def collect(
         for variant in plan
     ]
     outputs = iter(
-        await engine.call_many(
-            calls, stage=stage, iteration=iteration, on_done=report(f"{component}: sampling candidate outputs")
-        )
+        await engine.call_many(calls, stage=stage, iteration=iteration, on_done=report(f"{component}: sampling candidate outputs"))
     )
     found = [distinct([(variant.label, next(outputs)) for variant in plan]) for plan in plans]
 
     downstream = engine.system.downstream(component)
     exact = engine.deterministic(downstream, configuration)
     most = 1 if exact else settings.rollouts
-    rollouts = await _roll_out(
-        engine, component, present, found, configuration, settings, most, stage, iteration, report
-    )
+    rollouts = await _roll_out(engine, component, present, found, configuration, settings, most, stage, iteration, report)
     records = []
     for (example, context, _), cands, rolled in zip(present, found, rollouts, strict=True):
         scored = tuple(
@@ -108,9 +102,7 @@ async def collect(
         )
         pairs = label_pairs(scored, min_gap_se=settings.min_gap_se, deterministic=exact)
         recorded = tuple(
-            (cand.labels[0], repeat, cand.output, run)
-            for cand, runs in zip(cands, rolled, strict=True)
-            for repeat, run in enumerate(runs)
+            (cand.labels[0], repeat, cand.output, run) for cand, runs in zip(cands, rolled, strict=True) for repeat, run in enumerate(runs)
         )
         records.append(InputRecord(example.id, context, scored, recorded, tuple(pairs)))
     done = sum(len(runs) for rolled in rollouts for runs in rolled)
@@ -131,8 +123,7 @@ def frozen_input(
     if any(name not in fields for name in item.inputs):
         return None
     if item.when is not None and not (
-        all(name in fields for name in item.when.fields)
-        and item.when.holds(**{name: fields[name] for name in item.when.fields})
+        all(name in fields for name in item.when.fields) and item.when.holds(**{name: fields[name] for name in item.when.fields})
     ):
         return None
     context = {name: fields[name] for name in item.inputs}

@@ -184,9 +184,7 @@ def _initial_alignment(run: RunWorkspace, states: Sequence[RunState]) -> dict[st
     if warm is None:
         return {}
     data = _json(run, "lrf", warm.record["lrf"], "metrics.json")["alignment"]
-    return {
-        name: _alignment(result) | {"trusted": better_than_chance(AlignmentResult(**result))} for name, result in data.items()
-    }
+    return {name: _alignment(result) | {"trusted": better_than_chance(AlignmentResult(**result))} for name, result in data.items()}
 
 
 def _alignment(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +214,15 @@ def _learning_curve(
             interval = mean_interval(arms["incumbent"], metric_range=(low, high))
             first = sum(arms["incumbent"]) / len(arms["incumbent"])
             curve.append(
-                {"iteration": 0, "system_runs": 0.0, "usd": 0.0, "mean": first, "ci": [interval.low, interval.high], "n": len(arms["incumbent"]), "event": "start"}
+                {
+                    "iteration": 0,
+                    "system_runs": 0.0,
+                    "usd": 0.0,
+                    "mean": first,
+                    "ci": [interval.low, interval.high],
+                    "n": len(arms["incumbent"]),
+                    "event": "start",
+                }
             )
         kept = arms["challenger" if result["verdict"] == "accept" else "incumbent"]
         if not kept:
@@ -267,7 +273,12 @@ def _landscapes(iterations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
             for value, item in values
         ]
-        points.sort(key=lambda point: (not isinstance(point["value"], int | float), point["value"] if isinstance(point["value"], int | float) else str(point["value"])))
+        points.sort(
+            key=lambda point: (
+                not isinstance(point["value"], int | float),
+                point["value"] if isinstance(point["value"], int | float) else str(point["value"]),
+            )
+        )
         found[row["component"], row["knob"]] = {
             "component": row["component"],
             "knob": row["knob"],
@@ -338,20 +349,25 @@ def _notes(
 ) -> list[str]:
     data = spec["data"]
     notes = [
-        f"Data: {data['train']} training, {data['validation']} validation and {data['test']} test examples, disjoint; the test split was read"
-        " once, at the end, by both configurations."
+        f"Data: {data['train']} training, {data['validation']} validation and {data['test']} test examples, disjoint; the test split was"
+        " read once, at the end, by both configurations."
         if test
         else f"Data: {data['train']} training, {data['validation']} validation and {data['test']} sealed test examples, disjoint.",
         "Chance: every test item scored with the unoptimized system's output for another item. Majority: the best of its frequent outputs,"
         " given to every item.",
-        "A missing result is counted as missing, never as a score; an answer in another form than declared scores the metric's lowest value.",
+        "A missing result is counted as missing, never as a score; an answer in another form than declared scores the metric's"
+        " lowest value.",
     ]
     if settings.acceptance.kind == "strict":
-        notes.append("The acceptance rule was the paper's strict one: it does not bound the probability of accepting a change without effect.")
+        notes.append(
+            "The acceptance rule was the paper's strict one: it does not bound the probability of accepting a change without effect."
+        )
     measured = [row for row in iterations if row["steered_by"] == "measured"]
     if measured:
         names = ", ".join(sorted({row["component"] for row in measured}))
-        notes.append(f"{len(measured)} of {len(iterations)} local steps ({names}) compared measured rollouts, because the LRF was not trusted.")
+        notes.append(
+            f"{len(measured)} of {len(iterations)} local steps ({names}) compared measured rollouts, because the LRF was not trusted."
+        )
     if test and test["errors"]:
         notes.append(f"Errors during the sealed test: {'; '.join(test['errors'])}")
     return notes

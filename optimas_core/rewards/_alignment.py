@@ -82,9 +82,7 @@ def better_than_chance(result: AlignmentResult) -> bool:
     return result.low > 0.5
 
 
-def decision_alignment(
-    local: Mapping[str, Mapping[str, float]], global_: Mapping[str, Mapping[str, float]]
-) -> DecisionAlignment:
+def decision_alignment(local: Mapping[str, Mapping[str, float]], global_: Mapping[str, Mapping[str, float]]) -> DecisionAlignment:
     """Compare mean local and mean global reward of the candidates, over the examples that all of them have.
 
     Both arguments: candidate -> example id -> reward. Candidates are those named on both sides.
@@ -98,9 +96,7 @@ def decision_alignment(
         raise DataError("no candidate has both local and global rewards.", remedy="Score and measure the same ones.")
     examples = sorted(set.intersection(*(set(side[name]) for side in (local, global_) for name in candidates)))
     if not examples:
-        raise DataError(
-            f"the candidates {candidates} have no example in common.", remedy="Measure all of them on the same examples."
-        )
+        raise DataError(f"the candidates {candidates} have no example in common.", remedy="Measure all of them on the same examples.")
     local_table = np.asarray([[local[name][key] for key in examples] for name in candidates], dtype=np.float64)
     global_table = np.asarray([[global_[name][key] for key in examples] for name in candidates], dtype=np.float64)
     _require_finite(local_table, "a candidate")
@@ -161,6 +157,4 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def _require_finite(values: np.ndarray, where: str) -> None:
     if not np.isfinite(values).all():
-        raise TrainingDiverged(
-            f"a local reward of {where} is NaN or infinite.", remedy="Lower lrf.learning_rate and fit again."
-        )
+        raise TrainingDiverged(f"a local reward of {where} is NaN or infinite.", remedy="Lower lrf.learning_rate and fit again.")

@@ -27,9 +27,7 @@ class Backbone:
     The model is always in evaluation mode: dropout would also drop attention to its slow path.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, *, name: str, digest: str, decoder: bool, device: str, autocast: bool
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, digest: str, decoder: bool, device: str, autocast: bool) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
@@ -137,9 +135,7 @@ def load_backbone(
                 setattr(config, key, 0.0)
         dtype = torch.bfloat16 if autocast and where.startswith("cuda") else torch.float32
         with _quiet(), isolated_torch_rng(0):  # unused parts without weights (a pooler) are drawn at random
-            model = transformers.AutoModel.from_pretrained(
-                directory, config=config, dtype=dtype, attn_implementation=_attention(where)
-            )
+            model = transformers.AutoModel.from_pretrained(directory, config=config, dtype=dtype, attn_implementation=_attention(where))
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
         raise EnvironmentNotReady(

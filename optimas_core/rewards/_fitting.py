@@ -222,9 +222,7 @@ def _interaction_differences(embedder: Embedder, pairs: Sequence[RewardPair]) ->
     return differences
 
 
-def _frozen_loss(
-    embedder: Embedder, heads: Mapping[str, Head], pairs: Sequence[RewardPair], settings: LrfSettings
-) -> float:
+def _frozen_loss(embedder: Embedder, heads: Mapping[str, Head], pairs: Sequence[RewardPair], settings: LrfSettings) -> float:
     differences = _interaction_differences(embedder, pairs)
     weights = np.stack([heads[pair.component].weights for pair in pairs])
     return _mean_loss((differences * weights).sum(axis=1), pairs, settings)

@@ -40,9 +40,7 @@ def pair_losses(diffs: np.ndarray, target: np.ndarray) -> np.ndarray:
     return losses
 
 
-def fit_head(
-    differences: np.ndarray, target: np.ndarray, example_ids: Sequence[str], *, seed: int, start: Head | None = None
-) -> Head:
+def fit_head(differences: np.ndarray, target: np.ndarray, example_ids: Sequence[str], *, seed: int, start: Head | None = None) -> Head:
     """Minimize mean loss + l2/2 |w - w_0|^2 over w. differences [pairs, features], target [pairs].
 
     Without `start`, w_0 is 0 and l2 is the value of `L2_GRID` with the lowest loss over inner folds, folds divided by
@@ -61,9 +59,7 @@ def fit_head(
     return Head(centre + _newton(reduced, offset, target, l2) @ basis, l2)
 
 
-def _choose_l2(
-    reduced: np.ndarray, offset: np.ndarray, target: np.ndarray, example_ids: Sequence[str], seed: int
-) -> float:
+def _choose_l2(reduced: np.ndarray, offset: np.ndarray, target: np.ndarray, example_ids: Sequence[str], seed: int) -> float:
     names = sorted(set(example_ids), key=lambda name: derive_seed("l2-folds", seed, name))
     if len(names) < _FOLDS:
         return L2_GRID[-1]

@@ -143,9 +143,7 @@ class RewardModel:
         try:
             outcome = adapter(self.backbone, self.embedder, self.heads, component, pairs, kept_replay, settings, seed)
             self.heads.update(outcome.heads)
-            drift = {
-                name: Drift(before[name], self._accuracy(rows, settings.confidence)) for name, rows in guard.items()
-            }
+            drift = {name: Drift(before[name], self._accuracy(rows, settings.confidence)) for name, rows in guard.items()}
         except TrainingDiverged:
             self._restore(old_heads, old_adapter)
             raise
@@ -188,17 +186,12 @@ class RewardModel:
         vectors = self.embedder.interactions(items) if self.config.rung == "frozen" else self.embedder.pairs(items)
         scores = self.heads[component].score(vectors)
         if not np.isfinite(scores).all():
-            raise TrainingDiverged(
-                f'a reward of "{component}" is NaN or infinite.', remedy="Lower lrf.learning_rate and fit again."
-            )
+            raise TrainingDiverged(f'a reward of "{component}" is NaN or infinite.', remedy="Lower lrf.learning_rate and fit again.")
         return scores
 
     def alignment(self, pairs: Sequence[RewardPair], *, confidence: float = 0.95) -> dict[str, AlignmentResult]:
         """Pairwise accuracy of every component on `pairs` (those it was not trained on, that is the caller's part)."""
-        return {
-            name: self._accuracy([pair for pair in pairs if pair.component == name], confidence)
-            for name in self.config.components
-        }
+        return {name: self._accuracy([pair for pair in pairs if pair.component == name], confidence) for name in self.config.components}
 
     def to_files(self) -> dict[str, bytes]:
         """adapter.safetensors, heads.safetensors, config.json. Equal models give equal bytes."""
@@ -259,6 +252,4 @@ class RewardModel:
     def _check_components(self, names: Sequence[str] | set[str]) -> None:
         unknown = sorted(set(names) - set(self.heads))
         if unknown:
-            raise DataError(
-                f"the LRF has no head for {', '.join(unknown)}.", remedy=f"It has: {', '.join(self.heads)}."
-            )
+            raise DataError(f"the LRF has no head for {', '.join(unknown)}.", remedy=f"It has: {', '.join(self.heads)}.")

@@ -41,9 +41,7 @@ def render(context: Mapping[str, Any], output: Mapping[str, Any]) -> tuple[str, 
     return _text(context), _text(output)
 
 
-def split_by_example(
-    example_ids: Iterable[str], held_out: float, seed: int
-) -> tuple[frozenset[str], frozenset[str]]:
+def split_by_example(example_ids: Iterable[str], held_out: float, seed: int) -> tuple[frozenset[str], frozenset[str]]:
     """(training ids, held-out ids). No example is on both sides, and neither side is empty.
 
     An id's side is a threshold on its own hash, so it does not change when more examples arrive later: pairs held out

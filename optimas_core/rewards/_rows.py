@@ -91,9 +91,7 @@ class _Template:
     def special_tokens(self) -> int:
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
-    def row(
-        self, x: tuple[int, ...], y: tuple[int, ...] | None, truncated: bool = False, output_cut: bool = False
-    ) -> Row:
+    def row(self, x: tuple[int, ...], y: tuple[int, ...] | None, truncated: bool = False, output_cut: bool = False) -> Row:
         first = (*self.prefix, *x, *(self.suffix if y is None else self.middle))
         second = () if y is None else (*y, *self.suffix)
         types = () if self.second_type is None else (0,) * len(first) + (self.second_type,) * len(second)
@@ -104,7 +102,5 @@ def _text_bounds(special: Sequence[int]) -> tuple[int, int]:
     """First index that is text, and the index after the last one."""
     text = [index for index, mark in enumerate(special) if not mark]
     if not text:
-        raise EnvironmentNotReady(
-            "the backbone's tokenizer turns a letter into special tokens only.", remedy="Check lrf.backbone."
-        )
+        raise EnvironmentNotReady("the backbone's tokenizer turns a letter into special tokens only.", remedy="Check lrf.backbone.")
     return text[0], text[-1] + 1

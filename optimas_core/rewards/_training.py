@@ -86,10 +86,7 @@ class Trainer:
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                loss = sum(
-                    self._accumulate(data, part, len(batch))
-                    for part in data.micro_batches(batch, self.micro_batch_pairs)
-                )
+                loss = sum(self._accumulate(data, part, len(batch)) for part in data.micro_batches(batch, self.micro_batch_pairs))
                 break
             except (RuntimeError, MemoryError) as error:
                 if self.micro_batch_pairs == 1 or not is_out_of_memory(error):
@@ -111,11 +108,7 @@ class Trainer:
 
     def head_weights(self) -> dict[str, np.ndarray]:
         """The trainable heads as they are now: component -> [dim] float64."""
-        return {
-            name: tensor.detach().cpu().numpy().astype(np.float64)
-            for name, tensor in self.heads.items()
-            if tensor.requires_grad
-        }
+        return {name: tensor.detach().cpu().numpy().astype(np.float64) for name, tensor in self.heads.items() if tensor.requires_grad}
 
     def _accumulate(self, data: PairRows, part: Sequence[int], batch_pairs: int) -> float:
         import torch

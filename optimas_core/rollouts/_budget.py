@@ -205,9 +205,7 @@ class Budget:
             self._write(f"{block.name}.settled", record)
             # Only now in memory: a store that did not answer loses no row, the block is flushed the next time.
             for key, row in block.rows.items():
-                self._settled.setdefault(key, LedgerRow()).add(
-                    {name: getattr(row, name) for name in LedgerRow.__slots__}
-                )
+                self._settled.setdefault(key, LedgerRow()).add({name: getattr(row, name) for name in LedgerRow.__slots__})
             self._before, self._block = before, fresh
 
     def rows(self) -> list[dict[str, Any]]:
@@ -310,9 +308,7 @@ class Budget:
                 )
         for block, record in reserved.items():
             if block not in settled:
-                self._unsettled = self._unsettled.plus(
-                    Spend(record["usd"], int(record["tokens"]), record["system_runs"])
-                )
+                self._unsettled = self._unsettled.plus(Spend(record["usd"], int(record["tokens"]), record["system_runs"]))
 
 
 def _ledger_record(run: RunWorkspace, name: str) -> dict[str, Any]:
@@ -323,7 +319,5 @@ def _ledger_record(run: RunWorkspace, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or any(key not in record for key in ("block", *wanted)):
-        raise ArtifactCorrupt(
-            f"{run.uri}/{name} is not a ledger record.", remedy="Restore it from a copy: the caps depend on it."
-        )
+        raise ArtifactCorrupt(f"{run.uri}/{name} is not a ledger record.", remedy="Restore it from a copy: the caps depend on it.")
     return record

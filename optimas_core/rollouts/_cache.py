@@ -24,9 +24,7 @@ class CallCache:
         self._memory: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
 
-    async def get_or_run(
-        self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]
-    ) -> tuple[Mapping[str, Any], bool]:
+    async def get_or_run(self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], bool]:
         """The record under `key` and whether it was there already; `run` executes once however many ask at once.
 
         A failure reaches everyone who waits for that flight and leaves nothing behind.
@@ -62,9 +60,7 @@ class CallCache:
         finally:
             del self._flights[key]
 
-    async def _load_or_run(
-        self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]
-    ) -> tuple[Mapping[str, Any], bool]:
+    async def _load_or_run(self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], bool]:
         if self._store is None:
             return await run(), False
         stored = await asyncio.to_thread(self._store.get, key)

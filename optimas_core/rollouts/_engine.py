@@ -86,9 +86,7 @@ class _Meter:
 class LocalScorer(Protocol):
     """Scores a component's candidate outputs on one input: what `per_input` selection asks at run time."""
 
-    def __call__(
-        self, lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]
-    ) -> Sequence[float]: ...
+    def __call__(self, lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]: ...
 
 
 class RolloutEngine:
@@ -168,9 +166,7 @@ class RolloutEngine:
     ) -> list[Mapping[str, Any] | None]:
         """As `call` for many (component, inputs, knobs, repeat); None where one failed or had no valid form."""
 
-        async def one(
-            component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int
-        ) -> Mapping[str, Any] | None:
+        async def one(component: str, inputs: Mapping[str, Any], knobs: Mapping[str, Any], repeat: int) -> Mapping[str, Any] | None:
             try:
                 return await self.call(component, inputs, knobs, repeat=repeat, stage=stage, iteration=iteration)
             except _STOPS_THE_RUN:
@@ -183,9 +179,7 @@ class RolloutEngine:
     def deterministic(self, components: Iterable[str], configuration: Configuration) -> bool:
         """Whether equal inputs give equal outputs for all the named components under `configuration`."""
         return all(
-            self.system.components[name].deterministic(
-                {**self.system.components[name].defaults, **configuration.of(name)}
-            )
+            self.system.components[name].deterministic({**self.system.components[name].defaults, **configuration.of(name)})
             for name in components
         )
 
@@ -213,9 +207,7 @@ class RolloutEngine:
         except Exception as error:  # whatever a component raises, this one result is missing
             status, message = "missing", f"{type(error).__name__}: {error}"
         fraction = meter.executed / len(self.system.components)
-        return Rollout(
-            task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message
-        )
+        return Rollout(task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message)
 
     async def _invoke(
         self,
@@ -226,9 +218,7 @@ class RolloutEngine:
         place: Place,
         meter: _Meter,
     ) -> Mapping[str, Any]:
-        open_knob = next(
-            (name for name, value in knobs.items() if isinstance(value, Mapping) and "per_input" in value), None
-        )
+        open_knob = next((name for name, value in knobs.items() if isinstance(value, Mapping) and "per_input" in value), None)
         if open_knob is not None:
             return await self._choose(item, inputs, knobs, open_knob, repeat, place, meter)
         counted = 0 if item.deterministic(knobs) else repeat
@@ -331,9 +321,7 @@ class RolloutEngine:
             except FormatError as error:
                 refused = error  # this value is out; the others still compete
         if not outputs:
-            raise refused or SystemDefinitionError(
-                f"{item.name}.{knob} has no values to choose from.", remedy="Name some."
-            )
+            raise refused or SystemDefinitionError(f"{item.name}.{knob} has no values to choose from.", remedy="Name some.")
         scores = await asyncio.to_thread(self._scorer, policy["lrf"], item.name, inputs, outputs)
         best = max(range(len(outputs)), key=lambda index: (scores[index], -index))
         return outputs[best]

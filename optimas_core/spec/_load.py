@@ -23,9 +23,7 @@ def load_run_settings(path: Path) -> RunSettings:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(
-            f"{path} does not exist.", remedy="Give the path of a run.yaml, or write one with `optimas init`."
-        ) from None
+        raise SpecError(f"{path} does not exist.", remedy="Give the path of a run.yaml, or write one with `optimas init`.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read: {error}.", remedy="Give a readable UTF-8 file.") from None
     try:
@@ -33,9 +31,7 @@ def load_run_settings(path: Path) -> RunSettings:
     except Exception as error:  # a tag's constructor raises what it likes: KeyError for `!!bool x`
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise SpecError(
-            f"{path}{line} is not valid YAML.", remedy="Mend the indentation or the quotes there."
-        ) from None
+        raise SpecError(f"{path}{line} is not valid YAML.", remedy="Mend the indentation or the quotes there.") from None
     if not isinstance(data, dict):
         raise SpecError(f"{path} holds no mapping of keys.", remedy="Start it with `system: module:function`.")
     return freeze(data, where=str(path))
@@ -58,9 +54,7 @@ def freeze(data: dict[str, Any], *, where: str) -> RunSettings:
 
 
 def _sentence(problem: Any, where: str) -> tuple[str, str]:
-    location = [
-        part for part in problem["loc"] if part not in ("strict", "paired_sequential", "uniform", "round_robin", "gain")
-    ]
+    location = [part for part in problem["loc"] if part not in ("strict", "paired_sequential", "uniform", "round_robin", "gain")]
     key = ".".join(str(part)[:80] for part in location) or "the top level"
     if problem["type"] == "extra_forbidden":
         names = _known_keys(location[:-1])

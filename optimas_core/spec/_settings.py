@@ -49,22 +49,12 @@ class BudgetSettings(Settings):
 class PreferenceSettings(Settings):
     """One preference pair (paper section 4.1)."""
 
-    examples: int = Field(
-        default=50, ge=2, description="training examples per component in the initial data set (Table 7: 50)"
-    )
-    candidates: int = Field(
-        default=4, ge=2, description="candidate outputs sampled per example, the incumbent's included"
-    )
+    examples: int = Field(default=50, ge=2, description="training examples per component in the initial data set (Table 7: 50)")
+    candidates: int = Field(default=4, ge=2, description="candidate outputs sampled per example, the incumbent's included")
     rollouts: int = Field(default=4, ge=1, description="Monte Carlo rollouts per candidate at most (Eq. 3)")
-    min_gap_se: float = Field(
-        default=1.0, ge=0, description="smallest gap of a pair, in standard errors of the difference"
-    )
-    temperature: float = Field(
-        default=0.9, gt=0, description="sampling temperature for candidate outputs of a language model"
-    )
-    held_out: float = Field(
-        default=0.3, gt=0, lt=1, description="share of examples kept for alignment, never trained on"
-    )
+    min_gap_se: float = Field(default=1.0, ge=0, description="smallest gap of a pair, in standard errors of the difference")
+    temperature: float = Field(default=0.9, gt=0, description="sampling temperature for candidate outputs of a language model")
+    held_out: float = Field(default=0.3, gt=0, lt=1, description="share of examples kept for alignment, never trained on")
     racing: bool = Field(default=True, description="stop sampling candidates whose intervals are clearly apart")
 
 
@@ -74,14 +64,10 @@ class LrfSettings(Settings):
     rung: Literal["frozen", "lora"] = "lora"
     backbone: str = Field(default="all-minilm-l6-v2", description="an embedded name or a Hugging Face model directory")
     loss: Literal["soft_gap", "bradley_terry"] = "soft_gap"
-    beta: float = Field(
-        default=4.0, gt=0, description="scale of the reward gap in soft_gap: target sigmoid(beta * (R+ - R-))"
-    )
+    beta: float = Field(default=4.0, gt=0, description="scale of the reward gap in soft_gap: target sigmoid(beta * (R+ - R-))")
     lora_rank: int = Field(default=32, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
-    max_tokens: int = Field(
-        default=256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)"
-    )
+    max_tokens: int = Field(default=256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)")
     learning_rate: float = Field(default=1e-3, gt=0, description="of LoRA and heads (Table 6: 2e-6, for an 8B backbone)")
     epochs: int = Field(default=4, ge=1)
     batch_pairs: int = Field(default=16, ge=1, description="pairs of one optimizer step (Table 6: 32)")
@@ -89,12 +75,8 @@ class LrfSettings(Settings):
     patience_epochs: int = Field(default=2, ge=1)
     adapt_steps: int = Field(default=12, ge=1, description="optimizer steps of one online adaptation (section 4.2)")
     replay_pairs: int = Field(default=128, ge=0, description="earlier pairs of the component mixed into an adaptation")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="auto: bf16 autocast where the hardware has it"
-    )
-    max_drift: float = Field(
-        default=0.10, gt=0, le=1, description="largest loss of another component's accuracy an adaptation may cost"
-    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(default="auto", description="auto: bf16 autocast where the hardware has it")
+    max_drift: float = Field(default=0.10, gt=0, le=1, description="largest loss of another component's accuracy an adaptation may cost")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
@@ -103,12 +85,8 @@ class OptimizerSettings(Settings):
 
     proposers: tuple[Literal["opro", "demonstrations", "edits"], ...] = ("demonstrations", "edits", "opro")
     candidates: int = Field(default=3, ge=1, description="proposals of each proposer per step (Table 7: 3)")
-    steps: int = Field(
-        default=1, ge=1, le=10, description="local steps; the first is proposed before labelling (Table 7: 3)"
-    )
-    search_inputs: int = Field(
-        default=50, ge=1, description="training inputs that candidates are ranked on (Table 7: 50)"
-    )
+    steps: int = Field(default=1, ge=1, le=10, description="local steps; the first is proposed before labelling (Table 7: 3)")
+    search_inputs: int = Field(default=50, ge=1, description="training inputs that candidates are ranked on (Table 7: 50)")
     fresh_inputs: int = Field(default=20, ge=1, description="inputs of the mini-batch an LRF adapts on (Table 7: 20)")
     order: Literal["proposals_first", "incumbent_only"] = Field(
         default="proposals_first",
@@ -133,13 +111,9 @@ class PairedSequentialAcceptance(Settings):
 
     kind: Literal["paired_sequential"] = "paired_sequential"
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    items: int = Field(
-        default=350, ge=8, description="most paired items of one verdict; fewer when the validation set is smaller"
-    )
+    items: int = Field(default=350, ge=8, description="most paired items of one verdict; fewer when the validation set is smaller")
     first_look: int = Field(default=20, ge=4)
-    max_missing: float = Field(
-        default=0.2, ge=0, lt=1, description="share of missing pairs above which the verdict is indecisive"
-    )
+    max_missing: float = Field(default=0.2, ge=0, lt=1, description="share of missing pairs above which the verdict is indecisive")
     futility_gain: float = Field(
         default=0.10,
         gt=0,
@@ -172,9 +146,7 @@ class ScheduleSettings(Settings):
     """The loop (Algorithm 1)."""
 
     iterations: int = Field(default=6, ge=1)
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many iterations in a row without an acceptance"
-    )
+    patience: int | None = Field(default=None, ge=1, description="stop after so many iterations in a row without an acceptance")
     target: float | None = Field(default=None, description="stop when the incumbent's validation mean reaches it")
     selection: SelectionSettings = UniformSelection()
 
@@ -187,9 +159,7 @@ class PriceSettings(Settings):
 class RunSettings(Settings):
     """The whole of run.yaml."""
 
-    system: str = Field(
-        description="module:function that builds the CompoundSystem; the module lies beside run.yaml or is installed"
-    )
+    system: str = Field(description="module:function that builds the CompoundSystem; the module lies beside run.yaml or is installed")
     data: DataSettings
     workspace: str = "./workspace"
     name: str | None = Field(default=None, description="run id; default: derived from the frozen spec")

@@ -84,6 +84,12 @@ def load_project(run_yaml: Path, *, name: str | None = None, seed: int | None = 
             f"no component of {system.name!r} has a space that this version can change.", remedy="Give at least one component a space."
         )
     _try_metric(system, split)
+    cap = settings.budget.system_runs
+    if cap is not None and cap <= 2 * len(split.test):
+        raise SpecError(
+            f"budget.system_runs = {cap:g} cannot pay for more than the sealed test: {len(split.test)} examples, two configurations.",
+            remedy=f"Give it more than {2 * len(split.test)}, or make the test split smaller.",
+        )
     from optimas_core import __version__
 
     deciding = settings.model_dump(mode="json", exclude=set(_NOT_IDENTITY))

@@ -117,9 +117,7 @@ class Component:
         """
         for name in knobs:
             if name not in self.defaults:
-                raise ConfigurationError(
-                    f"component {self.name!r} has no knob {name!r}.", remedy=f"Its knobs are {sorted(self.defaults)}."
-                )
+                raise ConfigurationError(f"component {self.name!r} has no knob {name!r}.", remedy=f"Its knobs are {sorted(self.defaults)}.")
         for name, space in self.space.items():
             space.check(knobs.get(name, self.defaults.get(name)), f"{self.name}.{name}")
 
@@ -168,9 +166,7 @@ def component(
         >>> component(retrieve, outputs="passages", space={"k": NumberGrid(1, 3, 5)})
     """
     if not callable(function):
-        raise SystemDefinitionError(
-            f"{function!r} cannot be called.", remedy="Give a function or an object with __call__."
-        )
+        raise SystemDefinitionError(f"{function!r} cannot be called.", remedy="Give a function or an object with __call__.")
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     label = name or str(getattr(function, "__name__", type(function).__name__))
     if not names:

@@ -59,10 +59,7 @@ class CompoundSystem:
         writers = _writers(components)
         self.inputs = tuple(
             dict.fromkeys(
-                field
-                for item in components
-                for field in (*item.inputs, *(item.when.fields if item.when else ()))
-                if field not in writers
+                field for item in components for field in (*item.inputs, *(item.when.fields if item.when else ())) if field not in writers
             )
         )
         self.components: dict[str, Component] = {item.name: item for item in _topological(components, writers)}
@@ -155,9 +152,7 @@ class CompoundSystem:
         if isinstance(value, bool):
             value = float(value)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise MetricError(
-                f"the metric returned {value!r}.", remedy="It must return a finite float for every example."
-            )
+            raise MetricError(f"the metric returned {value!r}.", remedy="It must return a finite float for every example.")
         low, high = self.metric_range
         if not low - 1e-9 <= value <= high + 1e-9:
             raise MetricError(
@@ -171,9 +166,7 @@ class CompoundSystem:
         trajectory: Trajectory = _run_anywhere(self.trace(configuration=configuration, seed=seed, **fields))
         return trajectory.outputs(self.outputs)
 
-    async def acall(
-        self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any
-    ) -> dict[str, Any]:
+    async def acall(self, *, configuration: Configuration | None = None, seed: int = 0, **fields: Any) -> dict[str, Any]:
         """As calling the system, from asynchronous code."""
         return (await self.trace(configuration=configuration, seed=seed, **fields)).outputs(self.outputs)
 
@@ -183,9 +176,7 @@ class CompoundSystem:
         self.check_configuration(chosen)
         missing = [name for name in self.inputs if name not in fields]
         if missing:
-            raise ConfigurationError(
-                f"the system needs the input {missing[0]!r}.", remedy=f"Its inputs are {list(self.inputs)}."
-            )
+            raise ConfigurationError(f"the system needs the input {missing[0]!r}.", remedy=f"Its inputs are {list(self.inputs)}.")
 
         async def invoke(item: Component, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
             knobs = {**item.defaults, **chosen.of(item.name)}
@@ -256,18 +247,12 @@ def _topological(components: Sequence[Component], writers: Mapping[str, str]) ->
     ordered: list[Component] = []
     while waiting:
         ready = next(
-            (
-                item
-                for item in waiting
-                if all(writers.get(field) is None or writers[field] in done for field in item.reads)
-            ),
+            (item for item in waiting if all(writers.get(field) is None or writers[field] in done for field in item.reads)),
             None,
         )
         if ready is None:
             names = " -> ".join(item.name for item in waiting)
-            raise SystemDefinitionError(
-                f"the components {names} form a cycle.", remedy="Remove one of the edges between them."
-            )
+            raise SystemDefinitionError(f"the components {names} form a cycle.", remedy="Remove one of the edges between them.")
         waiting.remove(ready)
         done.add(ready.name)
         ordered.append(ready)

@@ -54,9 +54,7 @@ def read_examples(source: str, *, base: Path, id_column: str | None = None) -> t
     examples = []
     for number, row in enumerate(rows, 1):
         if column and column not in row:
-            raise DataError(
-                f"{source} row {number} has no column {column!r}.", remedy="Add it or name another id_column."
-            )
+            raise DataError(f"{source} row {number} has no column {column!r}.", remedy="Add it or name another id_column.")
         _require_plain(row, f"{source} row {number}")
         examples.append(Example(str(row[column]) if column else digest(row), row))
     _require_unique(examples, source)
@@ -74,9 +72,7 @@ def split_examples(examples: Sequence[Example], *, train: float, validation: flo
         if value <= 0 or (value > 1 and value != int(value)):
             raise DataError(f"the {name} split is {value:g}.", remedy="Give a fraction between 0 and 1, or a count.")
     if any(value < 1 for value in wanted.values()) and any(value >= 1 for value in wanted.values()):
-        raise DataError(
-            f"the split {wanted} mixes fractions and counts.", remedy="Give three fractions or three counts."
-        )
+        raise DataError(f"the split {wanted} mixes fractions and counts.", remedy="Give three fractions or three counts.")
     fractions = all(0 < value < 1 for value in wanted.values())
     counts = {name: round(value * len(examples)) if fractions else int(value) for name, value in wanted.items()}
     excess = sum(counts.values()) - len(examples)
@@ -142,9 +138,7 @@ def _jsonl_rows(path: Path) -> Iterable[dict[str, Any]]:
         try:
             row = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line."
-            ) from None
+            raise DataError(f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line.") from None
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} is not an object.", remedy="Write one JSON object a line.")
         yield row
@@ -187,9 +181,7 @@ def _hugging_face_rows(name: str, base: Path) -> Iterable[dict[str, Any]]:
         else:
             loaded = datasets.load_dataset(where, split=part or "train")
     except Exception as error:  # the library raises many kinds; the user needs one sentence
-        raise DataError(
-            f"the data set {name!r} cannot be loaded: {error}.", remedy="Check the name, the split and the network."
-        ) from None
+        raise DataError(f"the data set {name!r} cannot be loaded: {error}.", remedy="Check the name, the split and the network.") from None
     return (dict(row) for row in loaded)
 
 

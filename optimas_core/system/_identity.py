@@ -27,9 +27,7 @@ def code_identity(function: Callable[..., Any]) -> str:
     owner = getattr(target, "__self__", None)  # a bound method
     if not hasattr(target, "__code__") and not inspect.isclass(target):
         target, owner = type(target), target
-    held |= {
-        f"self.{name}": value for name, value in getattr(owner, "__dict__", {}).items() if not inspect.isclass(owner)
-    }
+    held |= {f"self.{name}": value for name, value in getattr(owner, "__dict__", {}).items() if not inspect.isclass(owner)}
     code = getattr(target, "__code__", None)
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(target, "__closure__", None) or (), strict=False):
         with contextlib.suppress(ValueError):  # a name that is bound later
@@ -37,9 +35,7 @@ def code_identity(function: Callable[..., Any]) -> str:
     if code is not None and code.co_name == "<lambda>":  # two may stand on one line
         held["code"] = [code.co_code.hex(), code.co_names, [repr(item) for item in code.co_consts if not hasattr(item, "co_code")]]
     line = getattr(code, "co_firstlineno", "")
-    qualified = (
-        f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}:{line}\n{_plain_values(held)}"
-    )
+    qualified = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}:{line}\n{_plain_values(held)}"
     try:
         path = inspect.getsourcefile(target)
     except TypeError:

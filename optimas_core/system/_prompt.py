@@ -40,9 +40,7 @@ class Prompt:
         return cls(
             instruction=data["instruction"],
             format=data["format"],
-            demonstrations=tuple(
-                Demonstration(dict(item["inputs"]), item["output"]) for item in data["demonstrations"]
-            ),
+            demonstrations=tuple(Demonstration(dict(item["inputs"]), item["output"]) for item in data["demonstrations"]),
         )
 
     def messages(self, inputs: Mapping[str, Any], output: str) -> list[tuple[str, str]]:

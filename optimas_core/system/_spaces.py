@@ -38,9 +38,7 @@ class NumberGrid:
 
     def __init__(self, *values: float) -> None:
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in values):
-            raise SystemDefinitionError(
-                f"NumberGrid{values} holds a value that is no number.", remedy="Use Choice for other values."
-            )
+            raise SystemDefinitionError(f"NumberGrid{values} holds a value that is no number.", remedy="Use Choice for other values.")
         _require_distinct([float(value) for value in values], "NumberGrid")
         object.__setattr__(self, "values", tuple(sorted(values)))
 
@@ -59,9 +57,7 @@ class ModelChoice:
 
     def __init__(self, *models: str) -> None:
         if any(not isinstance(model, str) for model in models):
-            raise SystemDefinitionError(
-                f"ModelChoice{models} names no ids.", remedy="Give the ids of clients: client.id."
-            )
+            raise SystemDefinitionError(f"ModelChoice{models} names no ids.", remedy="Give the ids of clients: client.id.")
         _require_distinct(models, "ModelChoice")
         object.__setattr__(self, "values", tuple(models))
 
@@ -83,9 +79,7 @@ class PromptSpace:
 
     def check(self, value: Any, where: str) -> None:
         if not isinstance(value, dict) or set(value) != {"instruction", "format", "demonstrations"}:
-            raise ConfigurationError(
-                f"{where} is not a prompt.", remedy="Give an object with instruction, format and demonstrations."
-            )
+            raise ConfigurationError(f"{where} is not a prompt.", remedy="Give an object with instruction, format and demonstrations.")
         if not isinstance(value["instruction"], str) or len(value["instruction"]) > self.max_instruction_chars:
             raise ConfigurationError(
                 f"{where}.instruction is not a text of at most {self.max_instruction_chars} characters.",
@@ -139,10 +133,7 @@ DiscreteSpace = Choice | NumberGrid | ModelChoice
 
 def _is_demonstration(value: Any) -> bool:
     return (
-        isinstance(value, Mapping)
-        and isinstance(value.get("inputs"), Mapping)
-        and isinstance(value.get("output"), str)
-        and len(value) == 2
+        isinstance(value, Mapping) and isinstance(value.get("inputs"), Mapping) and isinstance(value.get("output"), str) and len(value) == 2
     )
 
 
@@ -152,9 +143,7 @@ def _check_member(value: Any, values: Sequence[Any], where: str) -> None:
             _check_member(item, values, where)
         return
     if not any(_same(value, item) for item in values):
-        raise ConfigurationError(
-            f"{where} = {value!r} is outside its space {list(values)!r}.", remedy="Choose one of the values."
-        )
+        raise ConfigurationError(f"{where} = {value!r} is outside its space {list(values)!r}.", remedy="Choose one of the values.")
 
 
 def _same(value: Any, item: Any) -> bool:

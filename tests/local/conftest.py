@@ -87,9 +87,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     # Its own environment: a proxy or AWS settings of whoever runs the tests must not reach it.
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder)}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment, start_new_session=True)
         try:
             _wait_until_ready(server, process, log)
             yield server

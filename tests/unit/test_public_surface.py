@@ -78,13 +78,9 @@ def test_the_surface_of_the_top_package() -> None:
 def test_the_surface_of_what_tests_and_stages_build_on() -> None:
     from optimas_core import preferences, rollouts, system
 
-    assert {"Budget", "CallCache", "Place", "Rollout", "RolloutEngine", "Spend", "Task", "ordered"} <= set(
-        rollouts.__all__
-    )
+    assert {"Budget", "CallCache", "Place", "Rollout", "RolloutEngine", "Spend", "Task", "ordered"} <= set(rollouts.__all__)
     assert {"Collected", "INCUMBENT", "Variant", "collect", "label_pairs", "variants"} <= set(preferences.__all__)
-    assert {"CompoundSystem", "Split", "checked_split", "execute", "read_examples", "split_examples"} <= set(
-        system.__all__
-    )
+    assert {"CompoundSystem", "Split", "checked_split", "execute", "read_examples", "split_examples"} <= set(system.__all__)
 
 
 def test_importing_loads_nothing_heavy() -> None:
@@ -121,6 +117,4 @@ def test_errors_say_what_and_what_to_do() -> None:
     assert str(error) == "seed is 'x'. Give a number." and error.exit_code == 2
     assert str(errors.ServerFault("down")) == "down"
     assert errors.RateLimited("slow", retry_after_s=2.0).retry_after_s == 2.0
-    assert issubclass(errors.CallTimeout, errors.TemporaryError) and not issubclass(
-        errors.FormatError, errors.TemporaryError
-    )
+    assert issubclass(errors.CallTimeout, errors.TemporaryError) and not issubclass(errors.FormatError, errors.TemporaryError)

@@ -135,9 +135,7 @@ def test_defect_05_order_from_a_set_and_overrides_that_stayed() -> None:
     said = set()
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True)
         said.add(done.stdout.strip())
     assert said == {"['delta', 'alpha', 'omega', 'beta', 'kappa', 'sigma', 'join']"}
 
@@ -151,11 +149,7 @@ def test_defect_05_order_from_a_set_and_overrides_that_stayed() -> None:
 
     async def two_at_once() -> list[Any]:
         chosen = [system.configuration.replace("retrieve", {"k": k}) for k in (1, 25)]
-        return list(
-            await asyncio.gather(
-                *[system.trace(question=f"q{c.of('retrieve')['k']}:", configuration=c) for c in chosen]
-            )
-        )
+        return list(await asyncio.gather(*[system.trace(question=f"q{c.of('retrieve')['k']}:", configuration=c) for c in chosen]))
 
     one, many = asyncio.run(two_at_once())
     assert one.fields == {"question": "q1:", "answer": "q1:1"} and many.fields == {

@@ -24,7 +24,7 @@ def look_up(question: str, count: int = 3) -> str:
     return " ".join(ranked[:count])
 
 
-def f1(example, outputs):
+def f1(example: dict, outputs: dict) -> float:
     return token_f1(outputs["answer"] or "", example["answer"])
 
 

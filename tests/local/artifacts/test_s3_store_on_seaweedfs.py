@@ -189,11 +189,7 @@ def test_the_newest_of_1000_states_takes_few_requests(s3_url, s3_environment):
     run.append_state(0, {"n": 0})
     template = run.store.get(states[0]).data
     with ThreadPoolExecutor(16) as pool:
-        list(
-            pool.map(
-                lambda i: run.store.put(states[i], template.replace(b'"index":0', b'"index":%d' % i)), range(1, 999)
-            )
-        )
+        list(pool.map(lambda i: run.store.put(states[i], template.replace(b'"index":0', b'"index":%d' % i)), range(1, 999)))
     with _proxy(s3_environment.endpoint_url) as (endpoint, handler):
         requests: list[str] = []
         handler.log_request = lambda self, *_: requests.append(self.path)

@@ -134,9 +134,7 @@ def test_a_temporary_fault_is_tried_again(connect: Callable[..., Client], fault:
     ],
     ids=repr,
 )
-def test_a_permanent_fault_is_raised_at_once(
-    connect: Callable[..., Client], fault: Rejected, kind: type[Exception]
-) -> None:
+def test_a_permanent_fault_is_raised_at_once(connect: Callable[..., Client], fault: Rejected, kind: type[Exception]) -> None:
     with LoopbackServer([fault, "never"]) as server:
         client = connect(server.base_url)
         with pytest.raises(kind) as caught:
@@ -145,12 +143,8 @@ def test_a_permanent_fault_is_raised_at_once(
         assert server.host in str(caught.value) and str(fault.status) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"), [(RateLimit(), RateLimited), (ServerError(503), ServerFault), (Junk(), ServerFault)], ids=repr
-)
-def test_a_lasting_fault_ends_after_the_last_attempt(
-    connect: Callable[..., Client], fault: Fault, kind: type[Exception]
-) -> None:
+@pytest.mark.parametrize(("fault", "kind"), [(RateLimit(), RateLimited), (ServerError(503), ServerFault), (Junk(), ServerFault)], ids=repr)
+def test_a_lasting_fault_ends_after_the_last_attempt(connect: Callable[..., Client], fault: Fault, kind: type[Exception]) -> None:
     with LoopbackServer(lambda request, attempt: fault) as server:
         with pytest.raises(kind):
             ask(connect(server.base_url, max_attempts=3))
@@ -318,9 +312,7 @@ def test_check_of_an_unknown_adapter_lists_what_there_is() -> None:
         asyncio.run(compatible(server.base_url, adapter="v2").check())
 
 
-def test_check_of_a_wrong_key_names_the_variable(
-    connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_of_a_wrong_key_names_the_variable(connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPBACK_KEY", "sk-wrong-key-000000")
     with LoopbackServer([], api_key=KEY) as server:
         with pytest.raises(EnvironmentNotReady, match="LOOPBACK_KEY") as caught:

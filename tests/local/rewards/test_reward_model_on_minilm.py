@@ -40,9 +40,7 @@ def relevance_pairs(examples: int, prefix: str) -> list[RewardPair]:
         for better in range(3):
             for worse in range(better):
                 chosen, rejected = outputs[better], outputs[worse]
-                pairs.append(
-                    RewardPair("answerer", f"{prefix}{number}", context, chosen[0], rejected[0], chosen[1], rejected[1])
-                )
+                pairs.append(RewardPair("answerer", f"{prefix}{number}", context, chosen[0], rejected[0], chosen[1], rejected[1]))
     return pairs
 
 

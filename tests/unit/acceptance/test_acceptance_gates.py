@@ -132,9 +132,7 @@ def test_failed_items_are_missing_and_never_minus_infinity_or_zero(gate: Gate) -
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("arm", [0, 1])
 def test_too_much_missing_is_indecisive(gate: Gate, arm: int) -> None:
-    pairs: list[ScorePair] = [
-        ((None, 1.0) if arm == 0 else (0.0, None)) if i % 3 == 0 else (0.0, 1.0) for i in range(60)
-    ]
+    pairs: list[ScorePair] = [((None, 1.0) if arm == 0 else (0.0, None)) if i % 3 == 0 else (0.0, 1.0) for i in range(60)]
     decision = judge(gate, pairs)
     assert decision.kind == "indecisive"
     assert "missing" in decision.reason

@@ -36,9 +36,7 @@ def test_of_16_writers_all_get_the_same_record(tmp_path):
     assert all(record == calls.get(CALL) for record in records)
 
 
-@pytest.mark.parametrize(
-    "junk", [b"", b"{", b"[]", b'{"record":{"n":1},"check":"0"}', b'{"record":{"n":NaN},"check":"0"}', b"\xff" * 9]
-)
+@pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"record":{"n":1},"check":"0"}', b'{"record":{"n":NaN},"check":"0"}', b"\xff" * 9])
 def test_a_damaged_record_is_absent_with_a_warning_and_replaced(tmp_path, caplog, junk):
     calls = Workspace.open(tmp_path).calls
     calls.store.put(KEY, junk)

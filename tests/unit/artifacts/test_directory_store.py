@@ -19,17 +19,11 @@ from optimas_core.artifacts import Conflict, DirectoryStore, open_store
 from optimas_core.artifacts._store import check_key, is_key
 from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady, StoreUnavailable
 
-_parts = st.sampled_from(
-    ["..", ".", "", "a", "b.c", "~", "/", "\\", "\0", "\n", " ", "é", ".lock", ".tmp-1", "%2e%2e", "a" * 201]
-)
+_parts = st.sampled_from(["..", ".", "", "a", "b.c", "~", "/", "\\", "\0", "\n", " ", "é", ".lock", ".tmp-1", "%2e%2e", "a" * 201])
 
 
 @settings(deadline=None)
-@given(
-    st.one_of(
-        st.text(max_size=40), st.lists(_parts, max_size=6).map("/".join), st.lists(_parts, max_size=6).map("".join)
-    )
-)
+@given(st.one_of(st.text(max_size=40), st.lists(_parts, max_size=6).map("/".join), st.lists(_parts, max_size=6).map("".join)))
 def test_no_key_escapes_the_directory(tmp_path_factory, key):
     root = tmp_path_factory.getbasetemp() / "escape" / "root"
     store = DirectoryStore(root)
@@ -54,9 +48,7 @@ def test_an_accepted_key_has_only_plain_segments(key):
             check_key(key)
 
 
-@pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a/.", "a\0b", "a\\b", "a/.lock", "a\n", "x" * 901]
-)
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a/.", "a\0b", "a\\b", "a/.lock", "a\n", "x" * 901])
 def test_refused_keys(tmp_path, key):
     store = DirectoryStore(tmp_path)
     for action in (store.get, store.delete, lambda k: store.put(k, b"")):
@@ -206,9 +198,7 @@ def test_a_file_size_limit_of_the_system_is_one_sentence(tmp_path):
         "from optimas_core.artifacts import DirectoryStore\n"
         "DirectoryStore(sys.argv[1]).put('a/b', b'x' * 50_000)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, text=True, timeout=60)
     assert "StoreUnavailable: cannot write a/b" in result.stderr
     assert os.listdir(tmp_path / "a") == []
 

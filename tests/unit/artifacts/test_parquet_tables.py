@@ -69,22 +69,14 @@ def test_rows_come_back_in_order_and_bytes_are_a_function_of_rows(data, table):
     rows = data.draw(_rows(table))
     written = write_table(table, rows, **RUN)
     back = read_table(table, written, file="f.parquet")
-    assert (
-        [{name: row[name] for name in rows[0]} for row in back] == [_without_surrogates(row) for row in rows]
-        if rows
-        else not back
-    )
+    assert [{name: row[name] for name in rows[0]} for row in back] == [_without_surrogates(row) for row in rows] if rows else not back
     assert all(row["run_id"] == "r1" and row["schema_version"] == current_version(table) for row in back)
     assert write_table(table, back and [{name: row[name] for name in rows[0]} for row in back], **RUN) == written
 
 
 def _without_surrogates(row: dict[str, Any]) -> dict[str, Any]:
     """JSON text may come back with a lone surrogate escaped; its meaning is the same."""
-    text = {
-        name: value.encode("utf-8", "backslashreplace").decode()
-        for name, value in row.items()
-        if isinstance(value, str)
-    }
+    text = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items() if isinstance(value, str)}
     for name, value in text.items():
         if name.endswith("_json"):
             assert json.loads(value) == json.loads(row[name])
@@ -156,9 +148,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _good(rows: int = 2) -> pa.Table:
-    return pq.read_table(
-        io.BytesIO(write_table("rollouts", [{**_one_row("rollouts"), "repeat": i} for i in range(rows)], **RUN))
-    )
+    return pq.read_table(io.BytesIO(write_table("rollouts", [{**_one_row("rollouts"), "repeat": i} for i in range(rows)], **RUN)))
 
 
 def _with(table: pa.Table, name: str, values: list[Any], kind: pa.DataType | None = None) -> pa.Table:
@@ -171,9 +161,7 @@ def _with(table: pa.Table, name: str, values: list[Any], kind: pa.DataType | Non
 
 
 def _meta(good: pa.Table, **change: str) -> pa.Table:
-    return good.replace_schema_metadata(
-        {**good.schema.metadata, **{f"optimas.{k}".encode(): v.encode() for k, v in change.items()}}
-    )
+    return good.replace_schema_metadata({**good.schema.metadata, **{f"optimas.{k}".encode(): v.encode() for k, v in change.items()}})
 
 
 @pytest.mark.parametrize(
@@ -265,9 +253,7 @@ def test_a_long_value_repeated_in_every_row_is_counted_while_reading(monkeypatch
 # Every released version stays readable
 
 
-@pytest.mark.parametrize(
-    "path", sorted(FIXTURES.glob("v*/*.parquet")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("v*/*.parquet")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_released_table_is_still_readable(path):
     expected = json.loads((path.parent / f"{path.stem}.json").read_text())
     assert read_table(path.stem, path.read_bytes(), file=path.name) == expected

@@ -12,10 +12,41 @@ PARAGRAPH_WORDS = (30, 75)
 ANSWER_WORDS = (1, 4)
 MAX_COPIED_RUN = 5  # longest run of words a question may share with its answer paragraph
 SUPPORTS = {"lookup": 1, "multihop": 2}
-COMMON = set(
-    "about after also been called does first from have into kind long name named names that their "
-    "there these they this town city used were what when where which while whom whose with".split()
-)
+COMMON = {  # fmt: skip
+    "about",
+    "after",
+    "also",
+    "been",
+    "called",
+    "does",
+    "first",
+    "from",
+    "have",
+    "into",
+    "kind",
+    "long",
+    "name",
+    "named",
+    "names",
+    "that",
+    "their",
+    "there",
+    "these",
+    "they",
+    "this",
+    "town",
+    "city",
+    "used",
+    "were",
+    "what",
+    "when",
+    "where",
+    "which",
+    "while",
+    "whom",
+    "whose",
+    "with",
+}
 
 
 def load(name):

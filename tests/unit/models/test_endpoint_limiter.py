@@ -42,9 +42,7 @@ def starts_of(limiter: EndpointLimiter, clock: VirtualClock, sizes: list[int], p
     tokens=st.integers(20, 120),
     pause_at_s=st.sampled_from([-1.0, 0.0, 30.0, 61.0]),
 )
-def test_no_window_of_a_minute_holds_more_than_allowed(
-    sizes: list[int], requests: int, tokens: int, pause_at_s: float
-) -> None:
+def test_no_window_of_a_minute_holds_more_than_allowed(sizes: list[int], requests: int, tokens: int, pause_at_s: float) -> None:
     clock = VirtualClock()
     limiter = EndpointLimiter(requests_per_minute=requests, tokens_per_minute=tokens, clock=clock)
     starts = starts_of(limiter, clock, sizes, pause_at_s)
@@ -159,9 +157,7 @@ def test_clients_of_one_endpoint_share_the_stricter_bounds_while_they_live() -> 
     registry = EndpointRegistry()
 
     def ask(url: str, rpm: int | None, in_flight: int) -> EndpointLimiter:
-        return registry.limiter(
-            url, "KEY", requests_per_minute=rpm, tokens_per_minute=None, max_in_flight=in_flight, clock=SystemClock()
-        )
+        return registry.limiter(url, "KEY", requests_per_minute=rpm, tokens_per_minute=None, max_in_flight=in_flight, clock=SystemClock())
 
     one, two, other = ask("http://a/v1", None, 64), ask("http://a/v1", 10, 8), ask("http://b/v1", None, 64)
     assert one is two and one is not other

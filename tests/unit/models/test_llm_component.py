@@ -113,9 +113,7 @@ def test_sampling_is_seeded_and_greedy_decoding_is_not() -> None:
     run(item, seed=5, temperature=0.0)
     first, second, third = (request.sampling.seed for request in asked.requests)
     assert first is not None and 0 <= first < 2**31 and second == 5 and third is None
-    assert item.deterministic({**item.defaults, "temperature": 0.0}) and not item.deterministic(
-        {**item.defaults, "temperature": 0.1}
-    )
+    assert item.deterministic({**item.defaults, "temperature": 0.0}) and not item.deterministic({**item.defaults, "temperature": 0.1})
 
 
 def test_the_model_knob_chooses_the_client() -> None:
@@ -128,9 +126,7 @@ def test_the_model_knob_chooses_the_client() -> None:
         prompt="P",
         space={"model": ModelChoice("m1", "m2")},
     )
-    assert (
-        item.defaults["model"] == "m1" and run(item) == {"answer": "one"} and run(item, model="m2") == {"answer": "two"}
-    )
+    assert item.defaults["model"] == "m1" and run(item) == {"answer": "one"} and run(item, model="m2") == {"answer": "two"}
 
 
 # Reading the reply
@@ -205,9 +201,7 @@ def test_no_reply_raises_anything_but_a_format_error(reply: str) -> None:
 def test_the_worst_case_is_an_upper_bound(text: str, form: Any, max_tokens: int, shots: int) -> None:
     model = Scripted(lambda request, attempt: "x" * request.sampling.max_tokens, price=Price(3.0, 9.0))
     prompt = Prompt("Answer.", form, SHOTS[:shots])
-    item = llm(
-        "answerer", inputs=["question", "context"], output="answer", model=model, prompt=prompt, max_tokens=max_tokens
-    )
+    item = llm("answerer", inputs=["question", "context"], output="answer", model=model, prompt=prompt, max_tokens=max_tokens)
     inputs = {"question": text, "context": "c"}
     worst = item.worst_case(inputs, item.defaults)
     context = CallContext(0)
@@ -249,8 +243,7 @@ def test_impossible_definitions_are_refused() -> None:
 def test_the_fingerprint_follows_the_parse_function() -> None:
     asked = Asked("x")
     prints = {
-        answerer(asked, parse=parse).fingerprint
-        for parse in (None, lambda text: text.upper(), lambda text: text.lower(), int, float)
+        answerer(asked, parse=parse).fingerprint for parse in (None, lambda text: text.upper(), lambda text: text.lower(), int, float)
     }
     assert len(prints) == 5
     assert answerer(asked).fingerprint == answerer(asked, temperature=0.5).fingerprint, "knobs have their own digest"
@@ -260,9 +253,7 @@ def test_a_system_with_a_prompt_runs_after_its_configuration_went_through_json()
     asked = Asked("Rhine")
     item = answerer(asked, space={"prompt": PromptSpace()})
     system = CompoundSystem([item], outputs=["answer"], metric=lambda example, outputs: 1.0)
-    stored = type(system.configuration).from_json(
-        json.loads(json.dumps(system.configuration.to_json(), sort_keys=True))
-    )
+    stored = type(system.configuration).from_json(json.loads(json.dumps(system.configuration.to_json(), sort_keys=True)))
     assert stored.digest == system.configuration.digest
     assert system(**INPUTS) == system(**INPUTS, configuration=stored) == {"answer": "Rhine"}
     assert asked.requests[0] == asked.requests[1]

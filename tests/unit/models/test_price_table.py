@@ -28,9 +28,7 @@ def test_known_prices(name: str, price: Price) -> None:
     assert price_of(name) == price
 
 
-@pytest.mark.parametrize(
-    "name", ["openai/gpt-99", "compatible/gpt-4o", "anthropic/gpt-4o", "openai/gpt-4o-audio", "mystery", "", "a/b/c"]
-)
+@pytest.mark.parametrize("name", ["openai/gpt-99", "compatible/gpt-4o", "anthropic/gpt-4o", "openai/gpt-4o-audio", "mystery", "", "a/b/c"])
 def test_an_unknown_price_is_not_reported_instead_of_free(name: str) -> None:
     assert price_of(name) is None
 

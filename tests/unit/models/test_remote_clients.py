@@ -45,9 +45,7 @@ class Recorder:
 
 
 CHAT = SimpleNamespace(
-    choices=[
-        SimpleNamespace(message=SimpleNamespace(content="yes. no", refusal=None), text="yes. no", finish_reason="stop")
-    ]
+    choices=[SimpleNamespace(message=SimpleNamespace(content="yes. no", refusal=None), text="yes. no", finish_reason="stop")]
 )
 MESSAGE = SimpleNamespace(content=[SimpleNamespace(type="text", text="yes\nno")], stop_reason="end_turn")
 
@@ -88,9 +86,7 @@ def test_no_client_shows_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n", "sk-one\nsk-two", "sk-ключ"])
-def test_a_missing_or_broken_key_names_the_variable_and_not_the_value(
-    monkeypatch: pytest.MonkeyPatch, value: str | None
-) -> None:
+def test_a_missing_or_broken_key_names_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("MY_KEY", value)
@@ -148,9 +144,7 @@ def test_openai_request_of_a_hosted_model() -> None:
 
 def test_omitted_parameters_are_not_sent_and_stop_is_applied_here() -> None:
     sdk = Recorder(CHAT)
-    wire = OpenAIWire(
-        "m", token_limit="max_completion_tokens", raw_completions=False, adapters=False, omit=("temperature", "stop")
-    )
+    wire = OpenAIWire("m", token_limit="max_completion_tokens", raw_completions=False, adapters=False, omit=("temperature", "stop"))
     reply = asyncio.run(wire.send(sdk, REQUEST, 3.0))
     assert "temperature" not in sdk.calls[0][1] and "stop" not in sdk.calls[0][1]
     assert reply.text == "yes"

@@ -91,13 +91,9 @@ def test_upstream_runs_once_per_example_and_deterministic_rollouts_once_per_cand
     assert world.ran == {"rewrite": 5, "retrieve": 20, "answer": 20}
     assert [item.example_id for item in data.inputs] == [f"e{index}" for index in range(5)]
     assert data.inputs[0].context == {"query": "Q0"}
-    assert data.inputs[0].candidates[0].labels == (INCUMBENT,) and data.inputs[0].candidates[0].output == {
-        "passages": ["Q0"]
-    }
+    assert data.inputs[0].candidates[0].labels == (INCUMBENT,) and data.inputs[0].candidates[0].output == {"passages": ["Q0"]}
     assert data.rollouts_done == 20 and data.rollouts_saved == 60, "one rollout is exact"
-    lengths = {
-        (len(pair.chosen.output["passages"]), len(pair.rejected.output["passages"])) for pair in data.inputs[0].pairs
-    }
+    lengths = {(len(pair.chosen.output["passages"]), len(pair.rejected.output["passages"])) for pair in data.inputs[0].pairs}
     assert lengths == {(3, 1), (3, 2), (4, 1), (4, 2)}
     assert all(pair.se_chosen == pair.se_rejected == 0.0 for pair in data.inputs[0].pairs)
 
@@ -169,11 +165,7 @@ def test_a_column_named_as_a_skipped_field_is_no_input() -> None:
     ]
     engine = RolloutEngine(CompoundSystem(parts, outputs=["answer"], metric=exact), Budget(BudgetSettings()))
     rows = [Example("e0", {"question": "q", "hint": GOLD, "expected": GOLD})]
-    data = asyncio.run(
-        collect(
-            engine, "answer", rows, engine.system.configuration, PreferenceSettings(), stage="s", iteration=0, seed=0
-        )
-    )
+    data = asyncio.run(collect(engine, "answer", rows, engine.system.configuration, PreferenceSettings(), stage="s", iteration=0, seed=0))
     assert data.inputs[0].context == {"question": "q", "hint": "none"}
 
 

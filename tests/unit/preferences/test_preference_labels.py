@@ -33,9 +33,7 @@ def test_neither_the_order_of_candidates_nor_of_rollouts_counts(
     pairs = label_pairs(ordered, min_gap_se=gap, deterministic=deterministic)
     again = label_pairs(shuffled, min_gap_se=gap, deterministic=deterministic)
     assert [named([pair]) for pair in pairs] == [named([pair]) for pair in again]
-    assert [(pair.se_chosen, pair.se_rejected) for pair in pairs] == [
-        (pair.se_chosen, pair.se_rejected) for pair in again
-    ]
+    assert [(pair.se_chosen, pair.se_rejected) for pair in pairs] == [(pair.se_chosen, pair.se_rejected) for pair in again]
     for pair in pairs:
         assert pair.chosen.mean is not None and pair.rejected.mean is not None and pair.chosen.mean > pair.rejected.mean
 

@@ -149,9 +149,7 @@ def test_decision_alignment_refuses_bad_input() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=8), st.integers(1, 9), st.integers(-50, 50))
-def test_decision_alignment_is_invariant_under_increasing_affine_maps(
-    rows: list[tuple[int, int]], scale: int, shift: int
-) -> None:
+def test_decision_alignment_is_invariant_under_increasing_affine_maps(rows: list[tuple[int, int]], scale: int, shift: int) -> None:
     local = {str(index): {"x": float(a)} for index, (a, _) in enumerate(rows)}
     measured = {str(index): {"x": float(b)} for index, (_, b) in enumerate(rows)}
     mapped = {name: {"x": scale * row["x"] + shift} for name, row in local.items()}

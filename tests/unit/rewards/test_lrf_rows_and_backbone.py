@@ -80,9 +80,7 @@ def test_a_vector_does_not_depend_on_its_neighbours_or_padding(kind: str, reques
 
 
 @pytest.mark.parametrize(("kind", "count"), [("tiny_encoder", 8), ("tiny_decoder", 8)])
-def test_lora_goes_on_every_attention_layer_and_changes_nothing_at_first(
-    kind: str, count: int, request: pytest.FixtureRequest
-) -> None:
+def test_lora_goes_on_every_attention_layer_and_changes_nothing_at_first(kind: str, count: int, request: pytest.FixtureRequest) -> None:
     backbone = load_backbone(str(request.getfixturevalue(kind)), precision="fp32")
     assert len(attention_layers(backbone.model)) == count
     rows = [backbone.rows(64).pair("river mountain", "tiger")]

@@ -35,9 +35,7 @@ def make_pairs(component: str, examples: Sequence[str], *, longer_wins: bool = F
         for one in range(4):
             for other in range(4):
                 if rewards[one] > rewards[other]:
-                    pairs.append(
-                        RewardPair(component, name, context, outputs[one], outputs[other], rewards[one], rewards[other])
-                    )
+                    pairs.append(RewardPair(component, name, context, outputs[one], outputs[other], rewards[one], rewards[other]))
     return pairs
 
 
@@ -74,9 +72,7 @@ def fitted(backbone: Path, rung: str, **changes: Any) -> tuple[RewardModel, LrfS
         ("tiny_decoder", "frozen", "soft_gap", 0.7),  # the last token of a random decoder knows little about length
     ],
 )
-def test_learns_what_there_is_to_learn(
-    kind: str, rung: str, loss: str, floor: float, request: pytest.FixtureRequest
-) -> None:
+def test_learns_what_there_is_to_learn(kind: str, rung: str, loss: str, floor: float, request: pytest.FixtureRequest) -> None:
     backbone = request.getfixturevalue(kind)
     settings = settings_for(backbone, rung, loss=loss)
     model = RewardModel.create(settings, ["one", "two", "never fitted"], seed=0)

@@ -38,9 +38,7 @@ class Recorder:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    def step(
-        self, name: str, reads: str, *, stochastic: bool = False, latency_s: float = 0.0, **options: Any
-    ) -> Component:
+    def step(self, name: str, reads: str, *, stochastic: bool = False, latency_s: float = 0.0, **options: Any) -> Component:
         async def body(**values: Any) -> str:
             self.ran[name] += 1
             self.in_flight += 1
@@ -117,10 +115,7 @@ def test_only_what_is_downstream_runs_again() -> None:
     first = run(engine, tasks_of(engine, 1, until="knob"))[0]
     assert recorder.ran == {"up": 1} and first.reward is None and first.status == "ok"
     given = {"up": first.trajectory.steps["up"].outputs, "knob": {"knob": "fixed"}}
-    repeats = [
-        Task(example(0), engine.system.configuration, repeat=repeat, given=given, resample="knob")
-        for repeat in range(4)
-    ]
+    repeats = [Task(example(0), engine.system.configuration, repeat=repeat, given=given, resample="knob") for repeat in range(4)]
     results = run(engine, repeats)
     assert recorder.ran == {"up": 1, "side": 1, "answer": 4}
     assert len({item.trajectory.fields["answer"] for item in results}) == 4
@@ -231,13 +226,9 @@ def test_a_component_that_changes_what_it_is_given_changes_nothing_for_others() 
         kept = [passages.pop() for _ in range(k)]
         return f"{kept} of {len(passages) + k}"
 
-    engine = engine_of(
-        component(retrieve, outputs="passages"), component(greedy, outputs="answer", space={"k": NumberGrid(1, 2, 3)})
-    )
+    engine = engine_of(component(retrieve, outputs="passages"), component(greedy, outputs="answer", space={"k": NumberGrid(1, 2, 3)}))
     tasks = [Task(example(0), engine.system.configuration.replace("greedy", {"k": k})) for k in (1, 2, 3)]
-    assert [item.trajectory.fields["answer"] for item in run(engine, tasks)] == [
-        f"{['c', 'b', 'a'][:k]} of 3" for k in (1, 2, 3)
-    ]
+    assert [item.trajectory.fields["answer"] for item in run(engine, tasks)] == [f"{['c', 'b', 'a'][:k]} of 3" for k in (1, 2, 3)]
 
 
 # Status

@@ -29,16 +29,12 @@ def run_of(path: Path) -> RunWorkspace:
     return Workspace.open(path).run("run-1")
 
 
-calls = st.lists(
-    st.tuples(st.integers(0, 200), st.floats(0, 0.05), st.floats(0, 0.5), st.floats(0, 1)), min_size=1, max_size=120
-)
+calls = st.lists(st.tuples(st.integers(0, 200), st.floats(0, 0.05), st.floats(0, 0.5), st.floats(0, 1)), min_size=1, max_size=120)
 
 
 @settings(max_examples=40, deadline=None)
 @given(calls, st.integers(0, 2**32), st.sampled_from(["usd", "tokens", "system_runs"]))
-def test_caps_hold_with_64_calls_in_flight(
-    worst: list[tuple[int, float, float, float]], seed: int, capped: str
-) -> None:
+def test_caps_hold_with_64_calls_in_flight(worst: list[tuple[int, float, float, float]], seed: int, capped: str) -> None:
     caps = {"usd": 0.5, "tokens": 2000, "system_runs": 5.0}
     budget = Budget(BudgetSettings(**{capped: caps[capped]}))
     dice = random.Random(seed)
@@ -124,9 +120,7 @@ def test_what_a_kill_left_unsettled_counts_in_full(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["settle", "flush", "kill"])), min_size=1, max_size=25))
-def test_no_schedule_of_kills_exceeds_the_cap(
-    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, str]]
-) -> None:
+def test_no_schedule_of_kills_exceeds_the_cap(tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, str]]) -> None:
     path = tmp_path_factory.mktemp("ledger")
     caps = BudgetSettings(tokens=300)
     budget, paid, open_ = Budget(caps, run_of(path)), 0, []
@@ -224,9 +218,7 @@ def test_a_damaged_ledger_is_an_error_not_free_money(tmp_path: Path, data: bytes
 
 def test_a_run_of_model_calls_stops_below_its_caps_and_keeps_the_ledger(tmp_path: Path) -> None:
     model = Scripted(lambda request, attempt: "a short answer", price=Price(1000.0, 2000.0), latency_s=0.001)
-    item = llm(
-        "answerer", inputs=["question"], output="answer", model=model, prompt="Answer.", max_tokens=16, temperature=1.0
-    )
+    item = llm("answerer", inputs=["question"], output="answer", model=model, prompt="Answer.", max_tokens=16, temperature=1.0)
     system = CompoundSystem([item], outputs=["answer"], metric=lambda example, outputs: 1.0)
     budget = Budget(BudgetSettings(usd=2.0), run_of(tmp_path))
     engine = RolloutEngine(system, budget, concurrency=64)

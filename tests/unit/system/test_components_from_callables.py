@@ -183,9 +183,7 @@ def test_an_output_of_another_type_is_refused(function: Any, value: Any) -> None
         run(component(function, outputs="out"), {"value": value})
 
 
-@pytest.mark.parametrize(
-    ("function", "value"), [(number, 5), (texts, ["a"]), (texts, ("a", "b")), (share, 1), (share, 0.5)]
-)
+@pytest.mark.parametrize(("function", "value"), [(number, 5), (texts, ["a"]), (texts, ("a", "b")), (share, 1), (share, 0.5)])
 def test_an_output_that_fits_is_passed_on_unchanged(function: Any, value: Any) -> None:
     assert run(component(function, outputs="out"), {"value": value}) == {"out": value}
 

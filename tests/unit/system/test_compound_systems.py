@@ -34,9 +34,7 @@ def step(name: str, inputs: str, outputs: str, **options: Any) -> Component:
 
 
 def build(*components: Component, outputs: str = "answer", **options: Any) -> CompoundSystem:
-    return CompoundSystem(
-        list(components), outputs=outputs.split(), metric=options.pop("metric", always_one), **options
-    )
+    return CompoundSystem(list(components), outputs=outputs.split(), metric=options.pop("metric", always_one), **options)
 
 
 def chain() -> CompoundSystem:
@@ -128,9 +126,7 @@ def test_consumers_of_a_skipped_component_are_skipped_unless_it_says_otherwise()
     never = {"when": lambda question: False}
     bare = build(step("a", "question", "middle", **never), step("b", "middle", "answer"))
     assert bare(question="x") == {"answer": None}
-    filled = build(
-        step("a", "question", "middle", otherwise={"middle": "none"}, **never), step("b", "middle", "answer")
-    )
+    filled = build(step("a", "question", "middle", otherwise={"middle": "none"}, **never), step("b", "middle", "answer"))
     assert filled(question="x") == {"answer": "b(none)"}
 
 
@@ -192,9 +188,7 @@ def test_a_metric_that_raises_is_a_metric_error() -> None:
         system.score({}, {})
 
 
-@pytest.mark.parametrize(
-    ("returned", "score"), [(True, 1.0), (1, 1.0), (numpy.float32(0.5), 0.5), (numpy.bool_(True), 1.0)]
-)
+@pytest.mark.parametrize(("returned", "score"), [(True, 1.0), (1, 1.0), (numpy.float32(0.5), 0.5), (numpy.bool_(True), 1.0)])
 def test_scores_are_plain_floats(returned: Any, score: float) -> None:
     value = build(step("a", "question", "answer"), metric=lambda example, outputs: returned).score({}, {})
     assert type(value) is float and value == score
@@ -222,9 +216,7 @@ def test_the_order_does_not_depend_on_the_hash_seed() -> None:
     said = set()
     for seed in ("0", "1", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", _ORDER], env=environment, capture_output=True, text=True, check=True)
         said.add(done.stdout)
     assert said == {"['d', 'c', 'e', 'b', 'a', 'f', 'g'] ('q',) () ['a', 'b', 'c', 'd', 'e', 'f']\n"}
 
@@ -265,9 +257,7 @@ def test_two_calls_at_once_see_their_own_configuration() -> None:
 
 
 def test_a_configuration_is_checked_before_a_call() -> None:
-    system = build(
-        component(lambda question, k=1: k, name="f", outputs="answer", space={"k": NumberGrid(1, 5)}, blocking=False)
-    )
+    system = build(component(lambda question, k=1: k, name="f", outputs="answer", space={"k": NumberGrid(1, 5)}, blocking=False))
     for knobs, said in (({"f": {"k": 3}}, "f.k = 3"), ({"g": {"k": 1}}, "'g'"), ({"f": {"j": 1}}, "'j'")):
         with pytest.raises(ConfigurationError, match=said):
             system(question="x", configuration=Configuration(knobs))

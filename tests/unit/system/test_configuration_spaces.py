@@ -46,9 +46,7 @@ def test_weights_as_tuples_survive_a_file() -> None:
         space.check([0.1, 0.1], "aggregator.weights")
 
 
-@pytest.mark.parametrize(
-    ("space", "value"), [(Choice(1, 0), True), (NumberGrid(1, 5), 2), (Choice("a"), None), (ModelChoice("m"), "n")]
-)
+@pytest.mark.parametrize(("space", "value"), [(Choice(1, 0), True), (NumberGrid(1, 5), 2), (Choice("a"), None), (ModelChoice("m"), "n")])
 def test_a_value_outside_is_named(space: Any, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"c\.knob = "):
         space.check(value, "c.knob")
@@ -103,9 +101,7 @@ def test_an_adapter_is_a_name_or_none() -> None:
         AdapterSpace("base").check(1, "c.adapter")
 
 
-knobs = st.dictionaries(
-    st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3), max_size=4
-)
+knobs = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3), max_size=4)
 
 
 @given(st.dictionaries(st.text(max_size=5), knobs, max_size=4), st.randoms(use_true_random=False))
@@ -134,6 +130,4 @@ def test_a_prompt_reads_back_and_shows_demonstrations_in_the_order_of_the_open_e
     inputs = {"question": "q2", "context": "c2"}
     assert loaded.text(inputs, "answer") == prompt.text(inputs, "answer")
     assert loaded.messages(inputs, "answer") == prompt.messages(inputs, "answer")
-    assert prompt.text(inputs, "answer") == (
-        "Do.\n\nQuestion: q1\nContext: c1\nAnswer: a1\n\nQuestion: q2\nContext: c2\nAnswer:"
-    )
+    assert prompt.text(inputs, "answer") == ("Do.\n\nQuestion: q1\nContext: c1\nAnswer: a1\n\nQuestion: q2\nContext: c2\nAnswer:")
