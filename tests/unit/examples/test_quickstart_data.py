@@ -12,7 +12,7 @@ PARAGRAPH_WORDS = (30, 75)
 ANSWER_WORDS = (1, 4)
 MAX_COPIED_RUN = 5  # longest run of words a question may share with its answer paragraph
 SUPPORTS = {"lookup": 1, "multihop": 2}
-COMMON = {  # fmt: skip
+COMMON = {
     "about",
     "after",
     "also",
