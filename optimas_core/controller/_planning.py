@@ -41,6 +41,7 @@ def plan_iteration(state: RunState, settings: RunSettings, system: CompoundSyste
         alpha=alpha,
         accepted=state.accepted,
         rejected=state.rejected,
+        rankings=state.rankings.get(component, ()),
     )
 
 

@@ -39,6 +39,7 @@ class RunState:
     lrf: str | None = None
     preferences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gains: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rankings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rejected: tuple[str, ...] = ()
     accepted: int = 0
     without_acceptance: int = 0
@@ -59,6 +60,7 @@ class RunState:
                     **data,
                     "preferences": {name: tuple(items) for name, items in data["preferences"].items()},
                     "gains": {name: tuple(items) for name, items in data["gains"].items()},
+                    "rankings": {name: tuple(items) for name, items in data["rankings"].items()},
                     "rejected": tuple(data["rejected"]),
                 }
             )
@@ -82,6 +84,7 @@ class IterationPlan:
     alpha: float
     accepted: int
     rejected: tuple[str, ...] = ()
+    rankings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ def after_iteration(state: RunState, plan: IterationPlan, result: IterationResul
         lrf=result.lrf,
         preferences={**state.preferences, plan.component: (result.mini_batch, *earlier)[:_REMEMBERED]},
         gains={**state.gains, plan.component: gains},
+        rankings={**state.rankings, plan.component: (result.ranking, *state.rankings.get(plan.component, ()))[:_REMEMBERED]},
         rejected=_rejected(state, result),
         accepted=state.accepted + accepted,
         without_acceptance=0 if accepted else state.without_acceptance + 1,

@@ -62,7 +62,7 @@ class InProcessLauncher:
 async def iterate(context: StageContext, plan: IterationPlan) -> IterationResult:
     """One iteration of Algorithm 1 for `plan.component`: propose, label, adapt, rank, validate."""
     proposals = await make_proposals(
-        context, ProposeRequest(plan.iteration, plan.component, plan.knob, plan.configuration, plan.preferences)
+        context, ProposeRequest(plan.iteration, plan.component, plan.knob, plan.configuration, plan.preferences, plan.rankings)
     )
     first = context.settings.optimizers.order == "proposals_first"
     mini_batch = await generate_preferences(

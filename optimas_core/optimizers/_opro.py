@@ -96,7 +96,7 @@ def meta_prompt(situation: Situation, prompt: Prompt) -> str:
     blocks.append(f"The instruction in use now:\n<instruction>\n{prompt.instruction}\n</instruction>")
     failures, successes = _contrast(situation.observations)
     if failures:
-        blocks.append("With it, these results were poor:\n" + "\n".join(_shown(item) for item in failures))
+        blocks.append("These results of the step were poor:\n" + "\n".join(_shown(item) for item in failures))
     if successes:
         blocks.append("And this one was good:\n" + "\n".join(_shown(item) for item in successes))
     blocks.append(

@@ -10,6 +10,7 @@ from typing import Any
 from optimas_core._version import __version__
 from optimas_core.acceptance import mean_interval
 from optimas_core.artifacts import RunWorkspace, read_table
+from optimas_core.canonical import canonical_json
 from optimas_core.controller import RunState
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.reporting._verdict_line import verdict_line
@@ -55,7 +56,7 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
         "landscapes": _landscapes(iterations),
         "ledger": ledger,
         "spend": _spend(budget, ledger),
-        "budget": settings.budget.model_dump(),
+        "budget": json.loads(run.read_file("report/caps.json") or canonical_json(settings.budget.model_dump())),
         "savings": _savings(run, states),
         "items": _items(run, states),
         "configuration": {"before": run.read_configuration(spec["start"]), "after": run.read_configuration(last.configuration)},
@@ -67,7 +68,10 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
             "final": last.configuration,
             "lrf": last.lrf,
         },
-        "reproduce": ["optimas run run.yaml   # with the spec, code and data that the digests name"],
+        "reproduce": [
+            f"optimas run run.yaml{f' --seed {settings.seed}' if settings.seed == settings.data.split.seed else ''}"
+            "   # with the spec, code and data that the digests name"
+        ],
         "notes": _notes(settings, spec, test, iterations),
     }
     kind = _verdict_kind(report)

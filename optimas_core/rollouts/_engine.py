@@ -137,6 +137,10 @@ class RolloutEngine:
         makers = [functools.partial(self._run_one, task, stage, iteration) for task in tasks]
         return await ordered(makers, self._concurrency, on_done)
 
+    async def remember(self, key: str, run: Callable[[], Awaitable[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], bool]:
+        """A record of the call cache, made by `run` where there is none yet; and whether it was there."""
+        return await self._cache.get_or_run(key, run)
+
     async def call(
         self,
         component: str,

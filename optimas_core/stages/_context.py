@@ -51,6 +51,7 @@ class StageContext:
     before_commit: Callable[[], None] = lambda: None
     after_commit: Callable[[], None] = lambda: None
     _models: dict[str, RewardModel] = field(default_factory=dict)
+    _models_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def name(self, stage: str, request: Any) -> str:
         """The content address of a stage's result: stage, request and everything the run is made of."""
@@ -98,12 +99,15 @@ class StageContext:
         """The committed Local Reward Functions under `name`; the last one loaded is kept."""
         from optimas_core.rewards import RewardModel
 
-        if name not in self._models:
-            artifact = self.required("lrf", name)
-            files = {file: artifact.read(file) for file in artifact.names if not file.startswith("metrics")}
-            self._models.clear()
-            self._models[name] = RewardModel.from_files(files)
-        return self._models[name]
+        with self._models_lock:  # per-input choices ask from several threads at once
+            model = self._models.get(name)
+            if model is None:
+                artifact = self.required("lrf", name)
+                files = {file: artifact.read(file) for file in artifact.names if not file.startswith("metrics")}
+                model = RewardModel.from_files(files)
+                self._models.clear()
+                self._models[name] = model
+            return model
 
     def forget_reward_models(self) -> None:
         """Drop loaded models; the next use reads the committed files."""

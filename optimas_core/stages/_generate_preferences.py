@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from optimas_core.artifacts import current_version
 from optimas_core.canonical import derive_seed
 from optimas_core.errors import DataError
-from optimas_core.optimizers import Proposal
+from optimas_core.optimizers import Attempt, Proposal
 from optimas_core.preferences import Variant, collect
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import (
@@ -24,13 +24,15 @@ from optimas_core.stages._proposing import propose
 
 @dataclass(frozen=True, slots=True)
 class ProposeRequest:
-    """Proposals for one knob of one component under `configuration`; `preferences` hold what proposers may learn from."""
+    """Proposals for one knob of one component under `configuration`; `preferences` hold what proposers may learn from, `rankings`
+    what was proposed before and how it was measured (newest first)."""
 
     iteration: int
     component: str
     knob: str
     configuration: str
     preferences: tuple[str, ...]
+    rankings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class PreferenceRequest:
 
 
 PROPOSALS_FILE = "proposals.json"
+RANKING_FILE = "ranking.json"
 
 
 async def make_proposals(context: StageContext, request: ProposeRequest) -> str:
@@ -58,10 +61,23 @@ async def make_proposals(context: StageContext, request: ProposeRequest) -> str:
             configuration=context.configuration(request.configuration),
             preferences=[context.required("preferences", item) for item in request.preferences],
             iteration=request.iteration,
+            attempts=_attempts(context, request),
         )
         files = {PROPOSALS_FILE: json_file([item.to_json() for item in found])}
         context.commit("proposals", name, files, {"configuration": request.configuration})
     return name
+
+
+def _attempts(context: StageContext, request: ProposeRequest) -> list[Attempt]:
+    """Earlier proposals of this knob with their measured mean rewards, which are on one scale over all iterations."""
+    rankings = [json.loads(context.required("proposals", name).read(RANKING_FILE)) for name in reversed(request.rankings)]
+    return [
+        Attempt(item["values"], item["measured_reward"])
+        for ranking in rankings
+        if ranking["knob"] == request.knob
+        for item in ranking["candidates"]
+        if item["values"]
+    ]
 
 
 def read_proposals(context: StageContext, name: str) -> list[Proposal]:

@@ -17,7 +17,7 @@ from optimas_core.optimizers import Attempt, Proposal, choice_probabilities, dra
 from optimas_core.preferences import INCUMBENT
 from optimas_core.rewards import AlignmentResult, better_than_chance, decision_alignment
 from optimas_core.stages._context import StageContext, in_short_thread, json_file
-from optimas_core.stages._generate_preferences import read_proposals
+from optimas_core.stages._generate_preferences import RANKING_FILE, read_proposals
 from optimas_core.stages._inputs import frozen_inputs
 from optimas_core.stages._lrf import held_out_ids, read_metrics
 from optimas_core.stages._preference_tables import read_measured
@@ -26,7 +26,6 @@ from optimas_core.stages._race import race
 from optimas_core.system import Configuration, PromptSpace
 
 STAGE = "local-optimize"
-RANKING_FILE = "ranking.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +268,8 @@ def _chosen_values(
         knobs = {**item.defaults, **context.configuration(request.configuration).of(request.component)}
         now = knobs[request.knob]
         values = list(now["per_input"]) if isinstance(now, Mapping) else [now]
+        if isinstance(now, Mapping) and all(c.proposal is None or c.proposal.values[request.knob] in values for c in candidates):
+            return None  # it chooses among all of these already
         others = [c.proposal.values[request.knob] for c in candidates if c.proposal]
         known = {canonical_json(value) for value in values}
         values += [value for value in others if canonical_json(value) not in known]

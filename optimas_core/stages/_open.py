@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optimas_core.artifacts import Conflict, Workspace
-from optimas_core.canonical import digest
+from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import EnvironmentNotReady, OptimasError, SpecError, SystemDefinitionError
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings, load_run_settings
@@ -136,6 +137,7 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
         )
     budget = Budget(project.settings.budget, run)
     run.put_configuration(project.system.configuration.to_json())
+    run.write_file("report/caps.json", canonical_json(project.settings.budget.model_dump()).encode())  # they may be raised on a resume
     context = StageContext(
         run=run,
         settings=project.settings,
@@ -150,8 +152,12 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
         opro_client=_opro_client(project.module, project.settings),
     )
 
+    scoring = threading.Lock()
+
     def score(lrf: str, component: str, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Sequence[float]:
-        rewards = context.reward_model(lrf).score(component, [(inputs, item) for item in outputs])
+        model = context.reward_model(lrf)
+        with scoring:  # one model, one caller at a time
+            rewards = model.score(component, [(inputs, item) for item in outputs])
         return [float(reward) for reward in rewards]
 
     context.engine.use_scorer(score)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from optimas_core.artifacts import Artifact
-from optimas_core.canonical import derive_seed
+from optimas_core.canonical import derive_seed, digest
 from optimas_core.errors import ConfigurationError
+from optimas_core.models import ModelReply
 from optimas_core.optimizers import (
     Attempt,
     Demonstrations,
@@ -77,6 +79,25 @@ async def _proposer(proposer: Proposer, situation: Situation) -> list[Proposal]:
     return await proposer.propose(situation)
 
 
+class _CachedCalls(CallContext):
+    """Model calls through the run's call cache: a proposal that was paid for before a kill is not asked for again."""
+
+    def __init__(self, context: StageContext, seed: int) -> None:
+        super().__init__(seed)
+        self._stage = context
+
+    async def complete(self, client: Any, request: Any) -> Any:
+        paid: list[ModelReply] = []
+
+        async def ask() -> dict[str, Any]:
+            paid.append(await CallContext.complete(self, client, request))
+            return {"component": "", "outputs": {"text": paid[0].text}, "status": "ok", "error": "", "usage": []}
+
+        record, _ = await self._stage.engine.remember(digest(["model", client.id, request.to_json()]), ask)
+        text = record["outputs"]["text"]
+        return paid[0] if paid else ModelReply(text, client.id, 0, 0, "stop", 0.0, 0.0)
+
+
 async def _opro(context: StageContext, situation: Situation, place: Place) -> list[Proposal]:
     """OPRO through the run's budget: its calls are reserved and settled like every other."""
     from optimas_core.optimizers import Opro
@@ -92,7 +113,7 @@ async def _opro(context: StageContext, situation: Situation, place: Place) -> li
     tokens_in = (client.count_tokens(asked) + _TEMPLATE_TOKENS) * situation.count
     usd = client.price.usd(tokens_in, most * situation.count) if client.price else None
     reservation = context.budget.reserve(WorstCase(tokens_in + most * situation.count, usd), 0.0)
-    calls = CallContext(situation.seed)
+    calls = _CachedCalls(context, situation.seed)
     try:
         return await Opro(client, calls, max_tokens=most).propose(situation)
     finally:

@@ -126,12 +126,16 @@ def _baselines(context: StageContext, items: list[Example], rollouts: list[Rollo
     `chance`: every item gets the output that the unoptimized system gave to another item (a seeded rotation). `majority`: the best of its
     most frequent outputs, given to every item.
     """
-    outputs = [item.trajectory.outputs(context.system.outputs) for item in rollouts if item.status == "ok" and item.trajectory is not None]
-    if len(outputs) < 2:
+    answered = [
+        (example, item.trajectory.outputs(context.system.outputs))
+        for example, item in zip(items, rollouts, strict=True)
+        if item.status == "ok" and item.trajectory is not None
+    ]
+    if len(answered) < 2:
         return {"chance": None, "majority": None}
+    outputs = [output for _, output in answered]
     shift = random.Random(derive_seed("chance", context.settings.seed)).randrange(1, len(outputs))
-    given = [outputs[(index + shift) % len(outputs)] for index in range(len(items))]
-    chance = [context.system.score(item.fields, output) for item, output in zip(items, given, strict=True)]
+    chance = [context.system.score(example.fields, outputs[(index + shift) % len(outputs)]) for index, (example, _) in enumerate(answered)]
     counts = Counter(canonical_json(output) for output in outputs)
     frequent = [json.loads(text) for text, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MAJORITY_TRIED]]
     majority = max(_mean([context.system.score(item.fields, output) for item in items]) or 0.0 for output in frequent)
