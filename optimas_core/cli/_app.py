@@ -135,11 +135,13 @@ def stage(
     run_yaml: RunYaml,
     request: Annotated[Path, typer.Option(help="The stage's request as JSON: the names of what it reads.")],
     workspace: WorkspaceOption = None,
+    run_name: Annotated[Optional[str], typer.Option("--name", help="Run id; default: derived from the spec.")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(help="The seed the run was started with, if not run.yaml's.")] = None,  # noqa: UP045
 ) -> None:
     """Run one stage alone and print the name of what it committed; does nothing if that exists."""
     from optimas_core.cli._stage import run_stage
 
-    run_stage(name, run_yaml, request, workspace)
+    run_stage(name, run_yaml, request, workspace, run_name, seed)
 
 
 @app.command(epilog="Example: optimas report ./workspace quickstart-54df7df1")

@@ -59,7 +59,8 @@ def optimize(
 
         def on_state(state: RunState) -> None:
             progress.on_state(state)
-            stopping.check()
+            if state.phase != "finished":
+                stopping.check()
 
         failure: OptimasError | None = None
         try:

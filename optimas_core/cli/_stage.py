@@ -8,12 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from optimas_core.artifacts import Lease
 from optimas_core.errors import SpecError
 from optimas_core.stages import (
     AdaptRequest,
     OptimizeRequest,
     PreferenceRequest,
     ProposeRequest,
+    StageContext,
     TestRequest,
     TrainRequest,
     ValidateRequest,
@@ -46,7 +48,7 @@ _STAGES: dict[str, tuple[Any, Any]] = {
 }
 
 
-def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None) -> None:
+def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None, run_name: str | None, seed: int | None) -> None:
     """Run the stage and print the name of the artifact it committed.
 
     Raises:
@@ -56,7 +58,21 @@ def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None) -
         raise SpecError(f"there is no stage {name!r}.", remedy=f"Stages: {', '.join(_STAGES)}.")
     stage, kind = _STAGES[name]
     built = _request(kind, request)
-    context = open_run(load_project(run_yaml, workspace=workspace))
+    project = load_project(run_yaml, name=run_name, seed=seed, workspace=workspace)
+    lease = Lease(open_run(project).run)
+    lease.acquire()
+    try:
+        _execute(name, stage, built, open_run(project), lease, request)
+    finally:
+        lease.release()
+
+
+def _execute(name: str, stage: Any, built: Any, context: StageContext, lease: Lease, request: Path) -> None:
+    """Run one stage while this process holds the run, so that no other spends from the same budget."""
+    context.before_commit = lease.check
+    stored = context.run.latest_state()
+    if name == "sealed-test" and (stored is None or stored.data["phase"] not in ("testing", "finished")):
+        raise SpecError("the run still optimizes, and its sealed test is read once, at the end.", remedy="Finish the run first.")
     named = getattr(built, "component", None)
     for component in (named,) if named is not None else getattr(built, "components", ()):
         if component not in context.system.components:

@@ -109,7 +109,8 @@ def test_one_stage_alone_prints_what_it_committed(
     asked = request_of({"iteration": 1, "component": "answerer", "knob": "prompt", "configuration": start, "preferences": [name]})
     assert optimas("stage", "propose", path, "--request", asked).code == 0
     asked = request_of({"before": start, "after": start})
-    assert optimas("stage", "sealed-test", path, "--request", asked).code == 0
+    sealed = optimas("stage", "sealed-test", path, "--request", asked)
+    assert sealed.code == 2 and "sealed test is read once" in sealed.err
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,8 @@ def test_one_stage_alone_prints_what_it_committed(
         ("train-lrf", {}, "preferences"),
         ("train-lrf", {"preferences": "abc"}, "is no list of texts"),
         ("train-lrf", {"preferences": [], "more": 1}, "unknown key 'more'"),
-        ("sealed-test", {"before": "x", "after": "y"}, "not a digest"),
+        ("train-lrf", {"preferences": ["x"]}, "not a digest"),
+        ("sealed-test", {"before": "x", "after": "y"}, "read once, at the end"),
         ("sealed-test", {"before": "0" * 32, "after": 5}, "is no text"),
         ("propose", {**PROPOSE, "component": "nobody"}, "no component 'nobody'"),
         ("propose", {**PROPOSE, "knob": "x"}, "no optimizable knob 'x'"),

@@ -116,4 +116,4 @@ def test_per_input_choice_and_the_iteration_after_it(optimize: Optimize) -> None
     assert policy == {"per_input": [1, 2], "lrf": LRF} and ranking["mode"] == "per_input"
     context, again = optimize("lookup", "k", [1, 2], Longer(), selection_mode="per_input", now=policy)
     assert again["values"] is None, "a policy over the same values is no new challenger"
-    context.system.check_configuration(context.system.configuration.replace("lookup", again["values"]))
+    context.system.check_configuration(context.system.configuration.replace("lookup", ranking["values"]))
