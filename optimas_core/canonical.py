@@ -1,14 +1,23 @@
-"""Canonical JSON and the digests that name everything in a workspace.
+"""Canonical JSON and the digests that name everything in a workspace; and how JSON from elsewhere is read.
 
-Two equal values have one text, whatever the order of their keys; NaN and infinity have none.
+Two equal values have one text, whatever the order of their keys; NaN, infinity and values nested deeper than `MAX_DEPTH`
+have none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
+
+MAX_DEPTH = 100
+# Files wrap a value of that depth: {"check": …, "record": value}.
+_WRAPPINGS = 4
+MAX_JSON_BYTES = 16 << 20
+# A value may take 24 times the memory of its text ("[],"): what bounds the memory is their number.
+MAX_JSON_VALUES = 1_000_000
 
 
 def canonical_json(value: Any) -> str:
@@ -16,9 +25,30 @@ def canonical_json(value: Any) -> str:
 
     Raises:
         TypeError: a value JSON cannot hold, or two keys with one text (1 and "1").
-        ValueError: NaN or infinity.
+        ValueError: NaN or infinity, or nested deeper than `MAX_DEPTH`.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value, MAX_DEPTH), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def parse_json(text: str | bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The value of a JSON text that anyone may have written, within bounded memory and exactly.
+
+    Raises:
+        ValueError: not JSON, longer than `max_bytes`, more than `MAX_JSON_VALUES` values, nested deeper than `MAX_DEPTH` and a
+            file's own wrapping, one key twice in an object, or a number that is not finite (NaN, 1e999).
+    """
+    if len(text) > max_bytes:
+        raise ValueError(f"{len(text)} bytes of JSON; at most {max_bytes} are read")
+    openings, commas = (text.count("[") + text.count("{"), text.count(",")) if isinstance(text, str) else _counted(text)
+    if openings + commas > MAX_JSON_VALUES:
+        raise ValueError(f"more than {MAX_JSON_VALUES} values in one JSON text")
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if openings > MAX_DEPTH:
+        _check_depth(value)
+    return value
 
 
 def digest(value: Any) -> str:
@@ -36,14 +66,16 @@ def derive_seed(*parts: Any) -> int:
     return int(hashlib.sha256(canonical_json(list(parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16], 16) >> 1
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
+    if depth < 0:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        plain = {str(key): _plain(item) for key, item in value.items()}
+        plain = {str(key): _plain(item, depth - 1) for key, item in value.items()}
         if len(plain) != len(value):
             raise TypeError(f"a mapping has two keys with one text: {sorted(map(repr, value))}")
         return plain
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth - 1) for item in value]
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
@@ -51,7 +83,36 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if hasattr(value, "model_dump"):
-        return _plain(value.model_dump(mode="json"))
+        return _plain(value.model_dump(mode="json"), depth)
     if hasattr(value, "to_json"):
-        return _plain(value.to_json())
+        return _plain(value.to_json(), depth - 1)
     raise TypeError(f"{type(value).__name__} has no canonical JSON; use str, numbers, lists and dicts")
+
+
+def _counted(text: bytes) -> tuple[int, int]:
+    return text.count(b"[") + text.count(b"{"), text.count(b",")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has one key twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    """Of "1e999", "NaN" and "-Infinity" too, as Python's parser hands them on."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is not finite")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    level, below = 0, [value]
+    while below:
+        if level == MAX_DEPTH + _WRAPPINGS:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        items = (item.values() if isinstance(item, dict) else item for item in below)
+        below = [inner for item in items if not isinstance(item, str) for inner in item if isinstance(inner, dict | list)]
+        level += 1

@@ -29,17 +29,20 @@ and a `remedy` that says what to do. Whether a call is tried again depends only 
 
 from __future__ import annotations
 
+from optimas_core._redaction import without_keys
+
 
 class OptimasError(Exception):
-    """Base of all our errors. `code` is stable; `remedy` says what to do next."""
+    """Base of all our errors. `code` is stable; `remedy` says what to do next. Neither text ever holds a key of the environment,
+    whatever a user's exception or a server put into it."""
 
     code = "optimas"
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = without_keys(message)
+        self.remedy = without_keys(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip() if self.remedy else self.message
@@ -75,7 +78,13 @@ class EnvironmentNotReady(UserError):
 
 
 class TemporaryError(OptimasError):
+    """`maybe_billed`: the request had been sent and its answer was lost, so a vendor may charge for it."""
+
     code = "temporary"
+
+    def __init__(self, message: str, *, remedy: str = "", maybe_billed: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.maybe_billed = maybe_billed
 
 
 class RateLimited(TemporaryError):
@@ -89,8 +98,8 @@ class RateLimited(TemporaryError):
 class ServerFault(TemporaryError):
     code = "server_fault"
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, *, retry_after_s: float | None = None, remedy: str = "", maybe_billed: bool = False) -> None:
+        super().__init__(message, remedy=remedy, maybe_billed=maybe_billed)
         self.retry_after_s = retry_after_s
 
 

@@ -1,7 +1,7 @@
 """Where a run lives: a store, the layout over it, artifacts, tables, the lease, the call cache, the pointer, gc.
 
     DirectoryStore | S3Store        get, put (if_absent, if_match), list, delete
-    Workspace -> RunWorkspace       spec, append-only states, artifacts (manifest last), configurations
+    Workspace -> RunWorkspace       spec, append-only states and ledger, artifacts (manifest last), configurations
     write_table | read_table        Parquet, schemas in `tables`
     Lease                           one holder per run
     CallStore, PromotedPointer      workspace.calls, workspace.promoted(system)
@@ -14,6 +14,7 @@ from optimas_core.artifacts._calls import CallStore
 from optimas_core.artifacts._directory import DirectoryStore
 from optimas_core.artifacts._gc import DEFAULT_MIN_AGE_S, collect
 from optimas_core.artifacts._lease import Lease, LeaseHeld
+from optimas_core.artifacts._log import RecordLog
 from optimas_core.artifacts._manifest import Artifact, ArtifactFile, Manifest
 from optimas_core.artifacts._pointer import PromotedPointer, Promotion
 from optimas_core.artifacts._probe import open_store, probe
@@ -37,6 +38,7 @@ __all__ = [
     "Manifest",
     "PromotedPointer",
     "Promotion",
+    "RecordLog",
     "RunWorkspace",
     "S3Store",
     "Store",

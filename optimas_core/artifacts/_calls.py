@@ -10,7 +10,7 @@ from typing import Any
 
 from optimas_core.artifacts._layout import check_digest
 from optimas_core.artifacts._store import Conflict, Store
-from optimas_core.canonical import canonical_json, digest
+from optimas_core.canonical import canonical_json, digest, parse_json
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ class CallStore:
         if blob is None:
             return None, None
         try:
-            body = json.loads(blob.data)
+            body = parse_json(blob.data)
             record = body["record"]
             if isinstance(record, dict) and body["check"] == digest(record):
                 return record, blob.etag
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             record = None
         _log.warning("%s in %s is damaged; the call is made again", _key(call), self.store.url)
         return None, blob.etag

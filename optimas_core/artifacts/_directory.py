@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from optimas_core.artifacts._store import Blob, Conflict, StoredKey, check_key, is_key
+from optimas_core.artifacts._store import MAX_VALUE_BYTES, Blob, Conflict, StoredKey, check_key, is_key, too_large
+from optimas_core.artifacts._write_points import unpublished, writing
 from optimas_core.canonical import digest_bytes
 from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady, StoreUnavailable
 
@@ -37,7 +38,7 @@ class DirectoryStore:
     def url(self) -> str:
         return Path(self._root).as_uri()
 
-    def get(self, key: str) -> Blob | None:
+    def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Blob | None:
         path = self._path(key)
         with self._errors("read", key):
             try:
@@ -51,10 +52,13 @@ class DirectoryStore:
                         f"{path} is a symbolic link; a workspace holds plain files only.", remedy="Remove the link."
                     ) from error
                 raise
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 os.close(handle)
                 return None
             with os.fdopen(handle, "rb") as file:
+                if status.st_size > max_bytes:
+                    raise too_large(key, status.st_size, max_bytes)
                 data = file.read()
         return Blob(data, digest_bytes(data))
 
@@ -64,10 +68,11 @@ class DirectoryStore:
         path = self._path(key)
         folder = os.path.dirname(path)
         temporary = os.path.join(folder, _TEMPORARY + secrets.token_hex(8))
-        with self._errors("write", key):
+        with writing(key), self._errors("write", key):
             self._make_folder(folder, durable)
             try:
                 _write_file(temporary, data, durable)
+                unpublished(key)
                 if if_absent:
                     self._publish_new(temporary, path, key)
                 else:

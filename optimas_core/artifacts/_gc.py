@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import time
 from collections import defaultdict
 
 from optimas_core.artifacts._directory import DirectoryStore
 from optimas_core.artifacts._layout import MANIFEST, is_artifact_folder
-from optimas_core.artifacts._store import StoredKey
+from optimas_core.artifacts._store import Store, StoredKey
 from optimas_core.artifacts._workspace import RunWorkspace, Workspace
-from optimas_core.errors import ArtifactCorrupt
+from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady
 
 DEFAULT_MIN_AGE_S = 24 * 3600.0
 
@@ -40,7 +41,7 @@ def collect(
         ArtifactCorrupt: the run's states cannot be read, so what they refer to is not known. Among all runs, such a
             run is left alone with a warning.
     """
-    now_s = time.time() if now_s is None else now_s
+    now_s = _now_of(workspace.store, dry_run) if now_s is None else now_s
     found: list[str] = []
     runs = _all_runs(workspace) if run_id is None else [workspace.run(run_id)]
     for run in runs:
@@ -59,6 +60,21 @@ def collect(
     if run_id is None and isinstance(workspace.store, DirectoryStore):
         found += workspace.store.sweep(min_age_s=min_age_s, dry_run=dry_run)
     return found
+
+
+def _now_of(store: Store, dry_run: bool) -> float:
+    """Seconds since 1970 on the clock that dates the store's files: this machine's may be an hour off, and a commit young."""
+    key = f"probe/{secrets.token_hex(16)}"
+    try:
+        store.put(key, b"what time is it", durable=False)
+        try:
+            return next((item.modified_at_s for item in store.scan(key)), time.time())
+        finally:
+            store.delete(key)
+    except EnvironmentNotReady:
+        if not dry_run:
+            raise
+        return time.time()  # a store that may only be read can still be looked at
 
 
 def _leftovers(run: RunWorkspace, before_s: float) -> list[str]:

@@ -4,7 +4,8 @@ runs/<run_id>/spec.json  lease.json
               state/000000.json …  HEAD
               <kind>/<digest>/…  manifest.json        (preferences, lrf, proposals, validations, adapters, …)
               configurations/<digest>.json
-              ledger/…  report/…
+              ledger/000000.json …  HEAD
+              report/…
 calls/<hh>/<digest>
 current/<system>
 probe/<random>                                        (short-lived)
@@ -21,8 +22,8 @@ MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
-_STATE = re.compile(r"state/(\d{6,12})\.json")
-_NOT_KINDS = {"state", "configurations"}
+_RECORD = re.compile(r"(\d{6,12})\.json")
+_NOT_KINDS = {"state", "ledger", "configurations"}
 
 
 def check_name(what: str, name: str) -> str:
@@ -42,7 +43,7 @@ def check_name(what: str, name: str) -> str:
 def check_kind(kind: str) -> str:
     """Raises: ValueError: not the name of a kind of artifact."""
     if not _KIND.fullmatch(kind) or kind in _NOT_KINDS:
-        raise ValueError(f"not a kind of artifact: {kind!r}")
+        raise ValueError(f"not a kind of artifact: {kind[:80]!r}")
     return kind
 
 
@@ -58,11 +59,12 @@ def is_artifact_folder(kind: str, digest: str) -> bool:
     return bool(_KIND.fullmatch(kind) and kind not in _NOT_KINDS and _DIGEST.fullmatch(digest))
 
 
-def state_name(index: int) -> str:
-    return f"state/{index:06d}.json"
+def record_name(index: int) -> str:
+    """The file of record `index` of a log: states and ledger."""
+    return f"{index:06d}.json"
 
 
-def state_index(name: str) -> int | None:
-    """The index in "state/000007.json", None for other names."""
-    found = _STATE.fullmatch(name)
-    return int(found[1]) if found and state_name(int(found[1])) == name else None
+def record_index(name: str) -> int | None:
+    """The index in "000007.json", None for other names."""
+    found = _RECORD.fullmatch(name)
+    return int(found[1]) if found and record_name(int(found[1])) == name else None

@@ -18,7 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from optimas_core.artifacts._process import ProcessIdentity, this_process
 from optimas_core.artifacts._store import Blob, Conflict
 from optimas_core.artifacts._workspace import RunWorkspace
-from optimas_core.errors import ArtifactCorrupt, LeaseLost, PermanentError, StoreUnavailable
+from optimas_core.canonical import parse_json
+from optimas_core.errors import ArtifactCorrupt, LeaseLost, OptimasError, PermanentError
+
+_MAX_BYTES = 1 << 16
+# A lease of a longer time is none: whoever wants the run would wait that long for a dead holder.
+_MAX_TTL_S = 24 * 3600.0
 
 
 class LeaseHeld(PermanentError):
@@ -44,7 +49,7 @@ class LeaseRecord:
 
 
 class Lease:
-    """The right to append to a run. `clock` and `sleep` are in seconds and exist for tests.
+    """The right to append to a run. `clock` and `sleep` are in seconds; what `sleep` raises ends the wait for the lease.
 
     Used from the controller's thread; `keep` renews from a thread of its own.
     """
@@ -95,7 +100,7 @@ class Lease:
         since = 0.0
         while True:
             sent_at = self._clock()
-            blob = self._run.store.get(self._key)
+            blob = self._run.store.get(self._key, max_bytes=_MAX_BYTES)
             current = _parse(blob)
             if current is None or current.released or current.process.is_dead_here():
                 if self._take(blob, current, sent_at):
@@ -160,7 +165,7 @@ class Lease:
         with self._lock:
             if self._record is None:
                 return
-            with contextlib.suppress(Conflict, StoreUnavailable):
+            with contextlib.suppress(OptimasError):  # what stopped the run matters more; a dead holder's lease is taken too
                 self._run.store.put(self._key, replace(self._record, released=True).to_bytes(), if_match=self._etag)
             self._record = None
 
@@ -171,11 +176,10 @@ class Lease:
 
         def renewing() -> None:
             while not done.wait(self._ttl_s / 3):
-                with contextlib.suppress(StoreUnavailable):  # tried again at the next turn
-                    try:
-                        self.renew()
-                    except LeaseLost:
-                        return
+                with contextlib.suppress(OptimasError):  # tried again at the next turn; the next `check` or write says what is wrong
+                    self.renew()
+                if self._record is None:
+                    return
 
         thread = threading.Thread(target=renewing, name=f"lease-{self._run.run_id}", daemon=True)
         thread.start()
@@ -219,13 +223,18 @@ def _parse(blob: Blob | None) -> LeaseRecord | None:
     if blob is None:
         return None
     try:
-        body = json.loads(blob.data)
+        body = parse_json(blob.data, max_bytes=_MAX_BYTES)
         body["process"] = ProcessIdentity(**body["process"])
         record = LeaseRecord(**body)
-        if not (isinstance(record.epoch, int) and isinstance(record.counter, int) and record.ttl_s > 0):
+        process = record.process
+        texts = (record.holder, process.host, process.machine, process.started)
+        counts = (record.epoch, record.counter, process.pid)
+        if not all(isinstance(text, str) for text in texts) or not all(type(count) is int and 0 <= count < 2**53 for count in counts):
             raise ValueError("wrong types")
+        if not 0 < record.ttl_s <= _MAX_TTL_S:
+            raise ValueError("an impossible ttl_s")
         return record
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ArtifactCorrupt(
             f"lease.json is damaged ({type(error).__name__}).",
             remedy="Make sure that no process runs this run, then delete its lease.json.",

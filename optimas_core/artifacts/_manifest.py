@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from optimas_core.artifacts._layout import MANIFEST, check_digest, check_kind
-from optimas_core.artifacts._store import Conflict, Store, check_key
-from optimas_core.canonical import canonical_json, digest_bytes
+from optimas_core.artifacts._store import MAX_VALUE_BYTES, Conflict, Store, check_key
+from optimas_core.canonical import canonical_json, digest_bytes, parse_json
 from optimas_core.errors import ArtifactCorrupt
 
 FORMAT = 1
+# Some 20,000 files: whoever needs more writes larger ones.
+MAX_MANIFEST_BYTES = 4 << 20
+# So much more than the manifest says is still read, to name both sizes; a file beyond that is not read at all.
+_OVER_BYTES = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ class Artifact:
         if file is None:
             raise KeyError(f"{self.folder} has no file {name!r}; it has {', '.join(self.names)}")
         key = f"{self.folder}/{file.path}"
-        blob = self.store.get(key)
+        blob = self.store.get(key, max_bytes=min(file.size + _OVER_BYTES, MAX_VALUE_BYTES))
         if blob is None:
             raise _corrupt(key, "is named by its manifest but is not there")
         if len(blob.data) != file.size:
@@ -111,6 +117,22 @@ class Artifact:
         if found != file.sha256:
             raise _corrupt(key, f"has SHA-256 {found[:12]}… where its manifest says {file.sha256[:12]}…")
         return blob.data
+
+    def read_json(self, name: str, *keys: str) -> Any:
+        """The value of a JSON file; with `keys` an object that has them.
+
+        Raises:
+            KeyError: the artifact has no such file.
+            ArtifactCorrupt: as `read`, or it is not JSON, or lacks a key.
+        """
+        key = f"{self.folder}/{name}"
+        try:
+            value = parse_json(self.read(name))
+        except ValueError as error:
+            raise _corrupt(key, f"is not JSON that is read ({error})") from None
+        if keys and (not isinstance(value, dict) or not value.keys() >= set(keys)):
+            raise _corrupt(key, f"is no object with {', '.join(keys)}")
+        return value
 
     def verify(self) -> None:
         """Read every file. Raises: ArtifactCorrupt: as `read`."""
@@ -180,26 +202,37 @@ def load(store: Store, run_prefix: str, kind: str, digest: str) -> Artifact | No
     """The committed artifact, or None where no manifest is."""
     folder = f"{run_prefix}/{check_kind(kind)}/{check_digest(digest)}"
     key = f"{folder}/{MANIFEST}"
-    blob = store.get(key)
+    blob = store.get(key, max_bytes=MAX_MANIFEST_BYTES)
     if blob is None:
         return None
     try:
-        body = json.loads(blob.data)
+        body = parse_json(blob.data)
         version = body["format"]
         if isinstance(version, int) and version > FORMAT:
             raise _corrupt(key, f"has format {version}, newer than {FORMAT}", "Upgrade optimas-kube.")
         check = body.pop("check")
         if check != digest_bytes(canonical_json(body).encode()):
             raise _corrupt(key, "does not match its own check sum")
-        files = tuple(ArtifactFile(str(f["name"]), check_key(str(f["path"])), int(f["size"]), str(f["sha256"])) for f in body["files"])
-        for file in files:
-            check_key(file.name)  # `local_path` writes under these names
-        manifest = Manifest(body["kind"], body["digest"], files, body["inputs"], body["schemas"], body["producer"], body["created_at"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        files = tuple(_checked_file(entry) for entry in body["files"])
+        if len({file.name for file in files}) != len(files):
+            raise ValueError("a file is named twice")
+        inputs, schemas, texts = body["inputs"], body["schemas"], (body["producer"], body["created_at"])
+        if not all(isinstance(text, str) for text in (*texts, *inputs.values())) or not all(type(n) is int for n in schemas.values()):
+            raise TypeError("wrong types")
+        manifest = Manifest(body["kind"], body["digest"], files, inputs, schemas, *texts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupt(key, f"is not a manifest ({type(error).__name__})") from error
     if (manifest.kind, manifest.digest) != (kind, digest):
         raise _corrupt(key, f"belongs to {manifest.kind}/{manifest.digest}")
     return Artifact(store, folder, manifest)
+
+
+def _checked_file(entry: Any) -> ArtifactFile:
+    """Raises: ValueError, KeyError, TypeError: it is no entry, or would be read from or written to another place."""
+    name, path, size, sha256 = (entry[field] for field in ("name", "path", "size", "sha256"))
+    if type(size) is not int or size < 0 or not _SHA256.fullmatch(sha256):
+        raise ValueError("an impossible size or digest")
+    return ArtifactFile(check_key(name), check_key(path), size, sha256)  # `local_path` writes under the name
 
 
 def _put_file(store: Store, folder: str, name: str, data: bytes, sha256: str) -> str:

@@ -9,9 +9,11 @@ from typing import Literal
 
 from optimas_core.artifacts._layout import check_digest, check_name
 from optimas_core.artifacts._store import Conflict, Store
-from optimas_core.errors import ArtifactCorrupt, UserError
+from optimas_core.canonical import parse_json
+from optimas_core.errors import ArtifactCorrupt, SpecError, UserError
 
 _TRIES = 8
+_MAX_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class PromotedPointer:
             for entry in history:
                 if entry.action == "promote":
                     stack.append(entry)
-                else:
+                elif stack:
                     stack.pop()
             if len(stack) < 2:
                 raise UserError(
@@ -79,14 +81,17 @@ class PromotedPointer:
         return self._append(earlier, expected_serial)
 
     def _append(self, entry_after: Callable[[tuple[Promotion, ...]], Promotion], expected_serial: int | None) -> Promotion:
+        tried: Promotion | None = None
         for _ in range(_TRIES):
             history, etag = self._read()
+            if tried is not None and tried in history[tried.serial - 1 : tried.serial]:
+                return tried  # it was written, its answer was lost, and someone moved the pointer on
             if expected_serial is not None and len(history) != expected_serial:
                 raise Conflict(
                     f"the promoted configuration of {self.system} is at {len(history)}, not at {expected_serial}.",
                     remedy="Look at what was promoted meanwhile, then promote again.",
                 )
-            entry = replace(entry_after(history), serial=len(history) + 1)
+            entry = tried = replace(entry_after(history), serial=len(history) + 1)
             body = {"format": 1, "system": self.system, "history": [asdict(item) for item in (*history, entry)]}
             data = (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
             try:
@@ -100,14 +105,14 @@ class PromotedPointer:
         raise Conflict(f"current/{self.system} was moved by others {_TRIES} times in a row.", remedy="Try again.")
 
     def _read(self) -> tuple[tuple[Promotion, ...], str | None]:
-        blob = self.store.get(self._key)
+        blob = self.store.get(self._key, max_bytes=_MAX_BYTES)
         if blob is None:
             return (), None
         try:
-            history = tuple(Promotion(**entry) for entry in json.loads(blob.data)["history"])
+            history = tuple(_checked(Promotion(**entry)) for entry in parse_json(blob.data)["history"])
             if [entry.serial for entry in history] != list(range(1, len(history) + 1)):
                 raise ValueError("serials out of order")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, SpecError) as error:
             raise ArtifactCorrupt(
                 f"{self._key} in {self.store.url} is not a promotion history ({type(error).__name__}).",
                 remedy="Restore the file from a backup, or delete it and promote again.",
@@ -117,3 +122,14 @@ class PromotedPointer:
     @property
     def _key(self) -> str:
         return f"current/{self.system}"
+
+
+def _checked(entry: Promotion) -> Promotion:
+    """Raises: ValueError, TypeError, SpecError: a name in it would lead to another place, or a value is of another type."""
+    check_digest(entry.configuration)
+    check_name("run id", entry.run_id)
+    if entry.action not in ("promote", "rollback") or type(entry.serial) is not int:
+        raise ValueError("an impossible entry")
+    if not isinstance(entry.at, str) or not isinstance(entry.note, str):
+        raise TypeError("wrong types")
+    return entry

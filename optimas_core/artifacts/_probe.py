@@ -19,15 +19,31 @@ def open_store(location: str | os.PathLike[str]) -> Store:
         EnvironmentNotReady: another scheme, or an S3 address that is none.
     """
     text = os.fspath(location)
-    scheme = urlsplit(text).scheme if "://" in text else ""
-    match scheme:
-        case "s3":
-            return S3Store(text)
-        case "file":
-            return DirectoryStore(unquote(urlsplit(text).path))
-        case "" if text:
-            return DirectoryStore(text)
-    raise EnvironmentNotReady(f"a workspace cannot be at {text!r}.", remedy="Use s3://bucket/prefix or the path of a directory.")
+    try:
+        parts = urlsplit(text) if "://" in text else None
+    except ValueError:  # brackets that are no IPv6 address
+        raise _no_place(text) from None
+    if parts is None:
+        return _directory(text)
+    if parts.scheme == "s3":
+        return S3Store(text)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return _directory(unquote(parts.path))
+    raise _no_place(text)
+
+
+def _directory(path: str) -> DirectoryStore:
+    if not path or "\0" in path:
+        raise _no_place(path)
+    return DirectoryStore(path)
+
+
+def _no_place(text: str) -> EnvironmentNotReady:
+    # Without a user, a password or a signed query: what is no workspace may be a URL copied from elsewhere.
+    shown = f"{text.partition('://')[0]}://{text.partition('://')[2].rpartition('@')[2]}" if "://" in text else text
+    return EnvironmentNotReady(
+        f"a workspace cannot be at {shown.partition('?')[0][:200]!r}.", remedy="Use s3://bucket/prefix or the path of a directory."
+    )
 
 
 def probe(store: Store) -> None:

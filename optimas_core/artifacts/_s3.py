@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from optimas_core.artifacts._store import Blob, Conflict, StoredKey, check_key, is_key
+from optimas_core.artifacts._store import MAX_VALUE_BYTES, Blob, Conflict, StoredKey, check_key, is_key, too_large
+from optimas_core.artifacts._write_points import writing
 from optimas_core.errors import EnvironmentNotReady, StoreUnavailable
 
 _GET_TRIES = 3
@@ -34,12 +35,17 @@ class S3Store:
 
     def __init__(self, url: str, *, endpoint_url: str | None = None, timeout_s: float = 30.0, attempts: int = 4) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
-            raise EnvironmentNotReady(f"{url.split('@')[-1]!r} is not an S3 location.", remedy="Write it as s3://bucket/prefix.")
+        prefix = parts.path.strip("/")
+        fits = parts.scheme == "s3" and is_key(parts.netloc) and "@" not in parts.netloc and (not prefix or is_key(prefix))
+        if not fits or parts.query or parts.fragment:
+            # Without a key pair or a signed query that someone wrote into it.
+            shown = url.rpartition("@")[2].partition("?")[0][:200]
+            raise EnvironmentNotReady(
+                f"{shown!r} is not an S3 location.",
+                remedy="Write it as s3://bucket/prefix; credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            )
         self._bucket = parts.netloc
-        self._prefix = parts.path.strip("/")
-        if self._prefix:
-            check_key(self._prefix)
+        self._prefix = prefix
         self._endpoint_url = endpoint_url
         self._timeout_s = timeout_s
         self._attempts = attempts
@@ -49,7 +55,7 @@ class S3Store:
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def get(self, key: str) -> Blob | None:
+    def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Blob | None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         client = self._connected()
@@ -59,6 +65,10 @@ class S3Store:
             try:
                 response = client.get_object(Bucket=self._bucket, Key=name)
                 body = response["Body"]
+                size = int(response.get("ContentLength") or 0)
+                if size > max_bytes:
+                    body.close()
+                    raise too_large(key, size, max_bytes)
                 return Blob(body.read(), response["ETag"])
             except ClientError as error:
                 if _code(error) in ("NoSuchKey", "404") or (_status(error) == 404 and _code(error) != "NoSuchBucket"):
@@ -83,7 +93,7 @@ class S3Store:
         )
         try:
             for attempt in retrying:
-                with attempt:
+                with attempt, writing(key):
                     return self._put_once(key, data, condition, again=attempt.retry_state.attempt_number > 1)
         except RetryError as error:
             raise StoreUnavailable(
@@ -194,7 +204,8 @@ class S3Store:
     def _where(self) -> str:
         """The location and the host, for messages."""
         endpoint = self._endpoint()
-        return f"{self.url} at {urlsplit(endpoint).netloc}" if endpoint else self.url
+        # Not netloc: someone may have put a user and a password into the address.
+        return f"{self.url} at {urlsplit(endpoint).netloc.rpartition('@')[2]}" if endpoint else self.url
 
     def _fail(self, doing: str, key: str, error: Exception) -> NoReturn:
         """Say it in one sentence. The server's own text is left out: it may hold account names or key ids."""
@@ -210,6 +221,9 @@ class S3Store:
             if code == "NoSuchBucket":
                 remedy = f"Create the bucket {self._bucket}, or correct its name."
                 raise EnvironmentNotReady(f"{message} there is no such bucket.", remedy=remedy) from error
+            if code == "RequestTimeTooSkewed":
+                remedy = "Set this machine's clock: S3 refuses requests that are minutes off."
+                raise EnvironmentNotReady(f"{message} this machine's clock and the server's are too far apart.", remedy=remedy) from error
             if status in (401, 403):
                 remedy = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that this account may get, put, list and delete."
                 raise EnvironmentNotReady(f"{message} access denied ({code}).", remedy=remedy) from error

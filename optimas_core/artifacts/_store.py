@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from optimas_core.errors import PermanentError
+from optimas_core.errors import ArtifactCorrupt, PermanentError
 
 MAX_KEY_CHARS = 900
+MAX_VALUE_BYTES = 2 << 30
 
 # A segment never begins with a dot: ".", ".." and the directory store's own files (".lock", ".tmp-…") are not keys.
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=@:+-]{0,199}")
@@ -52,8 +53,12 @@ class Store(Protocol):
     def url(self) -> str:
         """Where it is, as `open_store` takes it. Never holds a secret."""
 
-    def get(self, key: str) -> Blob | None:
-        """The whole value, or None where there is none."""
+    def get(self, key: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Blob | None:
+        """The whole value, or None where there is none.
+
+        Raises:
+            ArtifactCorrupt: it has more than `max_bytes`; nothing of it is read then.
+        """
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, durable: bool = True) -> str:
         """Write the whole value at once; a reader sees the old one or the new one. Returns the new etag.
@@ -72,6 +77,10 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the key; nothing happens where there is none."""
+
+
+def too_large(key: str, size: int, max_bytes: int) -> ArtifactCorrupt:
+    return ArtifactCorrupt(f"{key} has {size} bytes; at most {max_bytes} are read.", remedy="Restore the file from a backup, or delete it.")
 
 
 def check_key(key: str) -> str:

@@ -1,40 +1,61 @@
 """Parquet to rows, trusting nothing: version, columns, types, nulls, numbers, keys and sizes are checked.
 
-A damaged or hostile file gives ArtifactCorrupt and a bounded use of memory, never a crash: sizes are checked in the
-footer before anything is read, and the data itself is counted batch by batch, since a footer may lie.
+A damaged or hostile file gives ArtifactCorrupt and a bounded use of memory, never a crash: what its pages unfold to is
+read from their own headers before anything is decompressed, and what comes out of them is counted batch by batch. A file
+below `_ANY_RATIO_BYTES` of content may be compressed as much as it likes, a larger one `MAX_RATIO` times.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from optimas_core._parquet_shape import MAX_FOOTER_BYTES, ParquetShape, parquet_shape
 from optimas_core.artifacts import tables
 from optimas_core.artifacts._table_writing import arrow_schema, key_digest
 from optimas_core.artifacts.tables import COMMON, Row, TableVersion
+from optimas_core.canonical import parse_json
 from optimas_core.errors import ArtifactCorrupt
 
-MAX_ROWS = 20_000_000
-MAX_FOOTER_BYTES = 16 << 20
+MAX_ROWS = 4_000_000
 MAX_TABLE_BYTES = 2 << 30
 MAX_GROUP_BYTES = 256 << 20
+MAX_RATIO = 1024
+_ANY_RATIO_BYTES = 32 << 20
 _MAX_COLUMNS = 64
-_MAX_ROW_GROUPS = 100_000
+_MAX_ROW_GROUPS = 4096
 _MAX_BATCH_ROWS = 512
-_MAX_BATCH_BYTES = 1 << 30
-_HEAD = b"PAR1"
+_MAX_BATCH_BYTES = 32 << 20
+# About what a value costs as an item of a dict, its text not counted.
+_VALUE_BYTES = 32
+# Delta encodings, which we never write: a value may be longer than what is stored of it.
+_DELTAS = frozenset({5, 6, 7})
 
 
 def read_table(table: str, data: bytes, *, file: str) -> list[Row]:
     """All rows, in order, lifted to the newest version. `file` is the name errors speak of.
 
+    A text that stands in many rows is one object in memory.
+
     Raises:
         KeyError: no such table.
         ArtifactCorrupt: the file is damaged, of a newer version, or its content is not the schema's.
     """
-    return [row for batch in read_batches(table, data, file=file) for row in batch]
+    texts: dict[str, str] = {}
+    rows: list[Row] = []
+    allowed, held = _allowed_bytes(data), 0
+    for batch in read_batches(table, data, file=file):
+        for row in batch:
+            held += len(row) * _VALUE_BYTES
+            for name, value in row.items():
+                if isinstance(value, str):
+                    row[name] = texts.setdefault(value, value)
+                    held += len(value) if row[name] is value else 0
+        rows += batch
+        if held > allowed:
+            raise _corrupt(file, f"unfolds to more than {allowed} bytes of rows")
+    return rows
 
 
 def read_batches(table: str, data: bytes, *, file: str) -> Iterator[list[Row]]:
@@ -52,58 +73,48 @@ def read_batches(table: str, data: bytes, *, file: str) -> Iterator[list[Row]]:
 def _read(table: str, known: Any, data: bytes, file: str) -> Iterator[list[Row]]:
     import pyarrow.parquet as pq
 
-    footer_bytes = int.from_bytes(data[-8:-4], "little")
-    if len(data) < 12 or data[:4] != _HEAD or data[-4:] != _HEAD or footer_bytes > len(data) - 12:
-        raise _corrupt(file, "is not a whole Parquet file")
-    if footer_bytes > MAX_FOOTER_BYTES:
-        raise _corrupt(file, f"has a footer of {footer_bytes} bytes; at most {MAX_FOOTER_BYTES} are read")
+    try:
+        shape = parquet_shape(data, max_footer_bytes=MAX_FOOTER_BYTES)
+    except ValueError as error:
+        raise _corrupt(file, str(error)) from None
+    _check_sizes(shape, data, file)
     with pq.ParquetFile(io.BytesIO(data), thrift_string_size_limit=MAX_FOOTER_BYTES, thrift_container_size_limit=1_000_000) as parquet:
-        _check_sizes(parquet.metadata, file)
         number = _version_of(table, known, parquet.schema_arrow, file)
         version = known[number]
         _check_columns(table, number, parquet.schema_arrow, file)
         seen: set[bytes] = set()
         rows = total_bytes = 0
-        for batch in parquet.iter_batches(batch_size=_batch_rows(parquet.metadata), use_threads=False):
+        for batch in parquet.iter_batches(batch_size=shape.batch_rows(_MAX_BATCH_ROWS, _MAX_BATCH_BYTES), use_threads=False):
             rows += batch.num_rows
             total_bytes += batch.nbytes
             if total_bytes > MAX_TABLE_BYTES or rows > MAX_ROWS:
                 raise _corrupt(file, f"holds more than {MAX_TABLE_BYTES} bytes or {MAX_ROWS} rows")
             _check_values(batch, number, version, file)
             plain = batch.to_pylist()
+            _check_json(plain, version, file)
             _check_keys(plain, version, seen, file)
             yield [_lifted(known, number, row) for row in plain]
-        if rows != parquet.metadata.num_rows:
-            raise _corrupt(file, f"has {rows} rows where its footer says {parquet.metadata.num_rows}")
+        if rows != shape.rows:
+            raise _corrupt(file, f"has {rows} rows where its footer says {shape.rows}")
 
 
-def _check_sizes(footer: Any, file: str) -> None:
-    if not 0 <= footer.num_rows <= MAX_ROWS:
-        raise _corrupt(file, f"claims {footer.num_rows} rows; at most {MAX_ROWS} are read")
-    if footer.num_columns > _MAX_COLUMNS or footer.num_row_groups > _MAX_ROW_GROUPS:
-        raise _corrupt(file, f"claims {footer.num_columns} columns in {footer.num_row_groups} row groups")
-    total = 0
-    for index in range(footer.num_row_groups):
-        group = footer.row_group(index)
-        if not 0 <= group.total_byte_size <= MAX_GROUP_BYTES:
-            raise _corrupt(file, f"claims {group.total_byte_size} bytes in a row group; at most {MAX_GROUP_BYTES}")
-        total += group.total_byte_size
-    if total > MAX_TABLE_BYTES:
-        raise _corrupt(file, f"claims {total} bytes; at most {MAX_TABLE_BYTES} are read")
+def _check_sizes(shape: ParquetShape, data: bytes, file: str) -> None:
+    if shape.rows > MAX_ROWS:
+        raise _corrupt(file, f"claims {shape.rows} rows; at most {MAX_ROWS} are read")
+    if shape.columns > _MAX_COLUMNS or shape.row_groups > _MAX_ROW_GROUPS:
+        raise _corrupt(file, f"claims {shape.columns} columns in {shape.row_groups} row groups")
+    if shape.largest_group_bytes > MAX_GROUP_BYTES:
+        raise _corrupt(file, f"claims {shape.largest_group_bytes} bytes in a row group; at most {MAX_GROUP_BYTES}")
+    allowed = _allowed_bytes(data)
+    if shape.pages_bytes > allowed:
+        raise _corrupt(file, f"claims {shape.pages_bytes} bytes; of a file of {len(data)} at most {allowed} are read")
+    if not shape.flat or shape.encodings & _DELTAS:
+        raise _corrupt(file, "has columns of a form that no table of ours has")
 
 
-def _batch_rows(footer: Any) -> int:
-    """Rows to decode at once. One long value in a dictionary may stand in every row: assume that it does."""
-    groups = (footer.row_group(index) for index in range(footer.num_row_groups))
-    largest = max(
-        (group.column(index).total_uncompressed_size for group in groups for index in range(footer.num_columns)),
-        default=0,
-    )
-    return max(1, min(_MAX_BATCH_ROWS, _MAX_BATCH_BYTES // max(largest, 1)))
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _allowed_bytes(data: bytes) -> int:
+    """What a file of this size may unfold to."""
+    return min(MAX_TABLE_BYTES, max(_ANY_RATIO_BYTES, MAX_RATIO * len(data)))
 
 
 def _version_of(table: str, known: Any, schema: Any, file: str) -> int:
@@ -151,18 +162,15 @@ def _check_values(batch: Any, number: int, version: TableVersion, file: str) -> 
                     raise _corrupt(file, f"column {column.name} has the value {ascii(value)[:60]}")
         if column.name == "schema_version" and any(value != number for value in pc.unique(values).to_pylist()):
             raise _corrupt(file, "column schema_version disagrees with the file's metadata")
-        if column.type == "json":
-            for value in values.to_pylist():
-                _check_json(value, column.name, file)
 
 
-def _check_json(value: str | None, column: str, file: str) -> None:
-    if value is None:
-        return
-    try:
-        json.loads(value, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise _corrupt(file, f"column {column} has a value that is not JSON") from error
+def _check_json(rows: list[Row], version: TableVersion, file: str) -> None:
+    for name in (column.name for column in version.columns if column.type == "json"):
+        for value in (row[name] for row in rows if row[name] is not None):
+            try:
+                parse_json(value, max_bytes=MAX_GROUP_BYTES)
+            except ValueError:  # its text may quote the value
+                raise _corrupt(file, f"column {name} has a value that is not JSON") from None
 
 
 def _check_keys(rows: list[Row], version: TableVersion, seen: set[bytes], file: str) -> None:

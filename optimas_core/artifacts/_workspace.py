@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimas_core.artifacts._calls import CallStore
-from optimas_core.artifacts._layout import check_digest, check_name, state_index, state_name
+from optimas_core.artifacts._layout import check_digest, check_name, record_name
+from optimas_core.artifacts._log import RecordLog, json_object
 from optimas_core.artifacts._manifest import Artifact, commit, load
 from optimas_core.artifacts._pointer import PromotedPointer
 from optimas_core.artifacts._probe import open_store
 from optimas_core.artifacts._store import Conflict, Store, is_key
 from optimas_core.canonical import canonical_json, digest
-from optimas_core.errors import ArtifactCorrupt, LeaseLost, StoreUnavailable
-
-_STEPS_FROM_HINT = 16
+from optimas_core.errors import ArtifactCorrupt, LeaseLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class RunWorkspace:
             self._check_epoch((self._read_json("lease.json") or {}).get("epoch"), epoch)
         body = _json_bytes({"index": index, "epoch": epoch, "check": digest(data), "state": data})
         try:
-            self.store.put(f"{self.prefix}/{state_name(index)}", body, if_absent=True)
+            self._states.append(index, body)
         except Conflict:
             there = self.read_state(index)
             if there is not None:
@@ -128,8 +127,7 @@ class RunWorkspace:
             # An epoch has one holder: the same bytes are our own earlier try, whose answer was lost.
             if epoch == 0 or there is None or (there.epoch, digest(there.data)) != (epoch, digest(data)):
                 raise
-        with contextlib.suppress(StoreUnavailable):  # only a hint: `latest_state` looks further by itself
-            self.store.put(f"{self.prefix}/state/HEAD", str(index).encode(), durable=False)
+            self._states.hint(index)
 
     def _check_epoch(self, found: Any, ours: int) -> None:
         if isinstance(found, int) and found > ours:
@@ -140,40 +138,36 @@ class RunWorkspace:
 
     def read_state(self, index: int) -> StoredState | None:
         """Raises: ArtifactCorrupt: the file is not a state."""
-        name = state_name(index)
-        body = self._read_json(name)
-        if body is None:
-            return None
-        data = body.get("state")
-        if body.get("index") != index or not isinstance(data, dict) or body.get("check") != digest(data):
-            raise ArtifactCorrupt(f"{self.prefix}/{name} does not match its own check sum.", remedy="Restore the file from a backup.")
-        return StoredState(index, int(body["epoch"]), data)
+        body = self._states.read(index)
+        return None if body is None else self._checked_state(index, body)
 
     def latest_state(self) -> StoredState | None:
         """The newest state: three reads as a rule, however many states there are."""
-        hint = self.store.get(f"{self.prefix}/state/HEAD")
-        if hint is not None and hint.data.isdigit() and len(hint.data) <= 12:
-            found = self.read_state(int(hint.data))
-            for _ in range(_STEPS_FROM_HINT):
-                following = self.read_state(found.index + 1) if found is not None else None
-                if following is None:
-                    break
-                found = following
-            else:
-                found = None  # a hint this stale is not worth following
-            if found is not None:
-                return found
-        keys = self.store.list(f"{self.prefix}/state/")
-        indices = [state_index(key.removeprefix(f"{self.prefix}/")) for key in keys]
-        last = max((index for index in indices if index is not None), default=None)
-        return self.read_state(last) if last is not None else None
+        found = self._states.latest()
+        return None if found is None else self._checked_state(*found)
 
     def states(self) -> Iterator[StoredState]:
         """All states, oldest first."""
-        index = 0
-        while (state := self.read_state(index)) is not None:
-            yield state
-            index += 1
+        return (self._checked_state(index, body) for index, body in self._states.records())
+
+    def _checked_state(self, index: int, body: Mapping[str, Any]) -> StoredState:
+        data = body.get("state")
+        if body.get("index") != index or not isinstance(data, dict) or body.get("check") != digest(data):
+            raise ArtifactCorrupt(
+                f"{self.prefix}/state/{record_name(index)} does not match its own check sum.", remedy="Restore the file from a backup."
+            )
+        return StoredState(index, int(body["epoch"]), data)
+
+    @property
+    def _states(self) -> RecordLog:
+        return RecordLog(self.store, f"{self.prefix}/state")
+
+    # The ledger: every process of the run appends to it
+
+    @property
+    def ledger(self) -> RecordLog:
+        """What the run's processes may spend and have spent; `rollouts.Budget` writes it."""
+        return RecordLog(self.store, f"{self.prefix}/ledger")
 
     # Artifacts and configurations
 
@@ -230,12 +224,12 @@ class RunWorkspace:
             raise ArtifactCorrupt(f"{self.prefix}/configurations/{name}.json has digest {digest(found)}.", remedy="Restore or delete it.")
         return found
 
-    # Plain files of the run (report/report.html, ledger/…): the last writer wins
+    # Plain files of the run (report/report.html): the last writer wins
 
     def write_file(self, name: str, data: bytes) -> str:
-        """Write runs/<run_id>/<name>; returns its URI. Only below report/ and ledger/: all else has its own rules."""
-        if not name.startswith(("report/", "ledger/")):
-            raise ValueError(f"only report/ and ledger/ hold plain files, not {name!r}")
+        """Write runs/<run_id>/<name>; returns its URI. Only below report/: all else has its own rules."""
+        if not name.startswith("report/"):
+            raise ValueError(f"only report/ holds plain files, not {name!r}")
         self.store.put(f"{self.prefix}/{name}", data)
         return f"{self.uri}/{name}"
 
@@ -243,23 +237,10 @@ class RunWorkspace:
         blob = self.store.get(f"{self.prefix}/{name}") if is_key(name) else None
         return blob.data if blob is not None else None
 
-    def list_files(self, folder: str) -> list[str]:
-        """Names below a folder of the run, as `read_file` takes them."""
-        return [key.removeprefix(f"{self.prefix}/") for key in self.store.list(f"{self.prefix}/{folder}/")]
-
     def _read_json(self, name: str) -> dict[str, Any] | None:
-        blob = self.store.get(f"{self.prefix}/{name}")
-        if blob is None:
-            return None
-        try:
-            value = json.loads(blob.data)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactCorrupt(
-                f"{self.prefix}/{name} is not JSON ({type(error).__name__}).", remedy="Restore the file from a backup."
-            ) from error
-        if not isinstance(value, dict):
-            raise ArtifactCorrupt(f"{self.prefix}/{name} is not a JSON object.", remedy="Restore it from a backup.")
-        return value
+        key = f"{self.prefix}/{name}"
+        blob = self.store.get(key)
+        return None if blob is None else json_object(blob.data, key)
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
 """Every Parquet table of a workspace: its columns, declared once, with a version.
 
-Committed tables hold no wall-clock facts, so that a run that was killed and resumed commits the same bytes; latency
-and "served from the cache" live in `calls`, which is observational and lies below ledger/.
+Committed tables hold no wall-clock facts, so that a run that was killed and resumed commits the same bytes; seconds and
+cache hits stand in `ledger`, which is observational and lies beside the report.
 
 To change a table: add a version to `VERSIONS` with the function that lifts a row of the version before to it, keep
 the old one, and add a fixture of the new one to tests/fixtures/tables.
@@ -103,30 +103,15 @@ _LEDGER_1 = TableVersion(
         Column("calls", "int"),
         Column("tokens_in", "int"),
         Column("tokens_out", "int"),
-        Column("usd", "float", nullable=True),
+        Column("usd", "float", nullable=True),  # of the calls whose price is known; null: of none
+        Column("unpriced_calls", "int"),
+        Column("lost_calls", "int"),  # sent, and the answer lost: counted at the most they may have cost
+        Column("seconds", "float"),  # call latencies and training, added up
         Column("gpu_seconds", "float"),
         Column("system_runs", "float"),  # equivalent system runs: a partial run counts its fraction
         Column("cache_hits", "int"),
     ),
     key=("stage", "iteration", "component", "model"),
-)
-
-_CALLS_1 = TableVersion(
-    columns=(
-        Column("call_digest", "text"),
-        Column("stage", "text"),
-        Column("iteration", "int", nullable=True),
-        Column("component", "text", nullable=True),
-        Column("model", "text", nullable=True),
-        Column("status", "text"),
-        Column("latency_s", "float", nullable=True),
-        Column("tokens_in", "int", nullable=True),
-        Column("tokens_out", "int", nullable=True),
-        Column("usd", "float", nullable=True),
-        Column("attempts", "int"),
-        Column("cached", "bool"),
-        Column("system_runs", "float"),
-    ),
 )
 
 # table -> version -> its columns. The greatest version is the one written.
@@ -135,7 +120,6 @@ VERSIONS: Mapping[str, Mapping[int, TableVersion]] = {
     "rollouts": {1: _ROLLOUTS_1},
     "validations": {1: _VALIDATIONS_1},
     "ledger": {1: _LEDGER_1},
-    "calls": {1: _CALLS_1},
 }
 
 

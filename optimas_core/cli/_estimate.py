@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from optimas_core.controller import knobs_of
+from optimas_core.optimizers import largest_question
 from optimas_core.spec import StrictAcceptance
 from optimas_core.stages import Project, load_project
-from optimas_core.system import PromptSpace
+from optimas_core.system import Prompt, PromptSpace
 
 # What the hours assume, said beside them. A local model: measured with the embedded one on two cores (benchmarks/local_generation.py);
 # a remote one: this many seconds a call, `concurrency` calls at once.
@@ -97,11 +98,37 @@ def estimate(project: Project) -> list[dict[str, Any]]:
     items = min(settings.acceptance.items, len(project.split.validation))
     arms = 2 if isinstance(settings.acceptance, StrictAcceptance) else 1 + 1 / max(iterations, 1)
     return [
+        _proposing(project, components),
         row("initial preference data", initial),
         row(f"local steps of {iterations} iterations", {name: iterations * count for name, count in average.items()}),
         row(f"validation of {iterations} challengers", {name: iterations * items * arms for name in system.components}),
         row("sealed test, both arms", {name: 2.0 * len(project.split.test) for name in system.components}),
     ]
+
+
+def _proposing(project: Project, components: list[str]) -> dict[str, Any]:
+    """What a chat model is asked for instructions (OPRO): it is no part of the system, so it takes no system runs."""
+    settings = project.settings.optimizers
+    calls = tokens = 0.0
+    usd: float | None = 0.0
+    chosen = [(name, knob) for name in components for knob in knobs_of(project.system, name)]
+    for name, knob in chosen if "opro" in settings.proposers else []:
+        item = project.system.components[name]
+        space = item.space[knob]
+        client = next(iter((*project.proposing, *item.clients)), None)
+        if not isinstance(space, PromptSpace) or not space.instruction or client is None:
+            continue
+        longest = max((str(value) for example in project.split.train[:20] for value in example.fields.values()), key=len)
+        asked = largest_question(item, knob, Prompt.from_json(item.defaults[knob]), dict.fromkeys(item.inputs, longest))
+        # Each knob is chosen in so many of the iterations on average, and asked about at each local step.
+        count = settings.candidates * settings.steps * project.settings.schedule.iterations / len(chosen)
+        tokens_in = client.count_tokens(asked)
+        calls += count
+        tokens += count * (tokens_in + settings.opro_max_tokens)
+        price = client.price
+        usd = None if usd is None or price is None else usd + count * price.usd(tokens_in, settings.opro_max_tokens)
+    part = f"proposals of {project.settings.schedule.iterations} iterations"
+    return {"part": part, "system_runs": 0.0, "calls": calls, "tokens": tokens, "usd": usd}
 
 
 def _one_call(project: Project, name: str) -> dict[str, Any]:

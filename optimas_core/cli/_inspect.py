@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from optimas_core.artifacts import RunWorkspace, Workspace, collect
+from optimas_core.artifacts import RunWorkspace, StoredState, Workspace, collect
 from optimas_core.controller import RunState
-from optimas_core.errors import DataError, SpecError
+from optimas_core.errors import ArtifactCorrupt, DataError, SpecError
 from optimas_core.reporting import changes_as_text, diff_configurations, report_of, write_report_of
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings
@@ -32,12 +34,10 @@ def show_status(workspace: str, run_id: str | None, json_output: bool) -> None:
 def follow(workspace: str, run_id: str, interval_s: float) -> None:
     """Print each new step until the run is finished."""
     run = _existing_run(workspace, run_id)
-    seen = -1
+    index = 0
     while True:
-        for stored in run.states():
-            if stored.index <= seen:
-                continue
-            seen = stored.index
+        for stored in _states_from(run, index):
+            index = stored.index + 1
             state = RunState.from_json(stored.data)
             result, plan = state.record.get("result"), state.record.get("plan")
             detail = (
@@ -47,6 +47,16 @@ def follow(workspace: str, run_id: str, interval_s: float) -> None:
             if state.phase == "finished":
                 return
         time.sleep(interval_s)
+
+
+def _states_from(run: RunWorkspace, index: int) -> Iterator[StoredState]:
+    """The states that have come since: one read for each, not one for each of the whole run at every look."""
+    if index == 0:
+        yield from run.states()  # several reads at once
+        return
+    while (stored := run.read_state(index)) is not None:
+        yield stored
+        index += 1
 
 
 def make_report(workspace: str, run_id: str, output: Path | None, json_output: bool) -> None:
@@ -96,12 +106,16 @@ def _status(run: RunWorkspace) -> dict[str, Any]:
     if spec is None:
         raise SpecError(f"there is no run {run.run_id!r} in the workspace.", remedy="`optimas status WORKSPACE` lists them.")
     state = RunState.from_json(stored.data) if stored else RunState()
+    try:
+        iterations = spec["settings"]["schedule"]["iterations"]
+    except (KeyError, TypeError):
+        raise ArtifactCorrupt(f"{run.uri}/spec.json is not the spec of a run.", remedy="Restore it from a copy.") from None
     spent = Budget(BudgetSettings(), run).spent()
     return {
         "run_id": run.run_id,
         "phase": state.phase,
         "iteration": state.iteration,
-        "iterations": spec["settings"]["schedule"]["iterations"],
+        "iterations": iterations,
         "accepted": state.accepted,
         "stop_reason": state.stop_reason,
         "system_runs": spent.system_runs,
@@ -112,7 +126,7 @@ def _status(run: RunWorkspace) -> dict[str, Any]:
 
 
 def _existing(workspace: str) -> Workspace:
-    if "://" not in workspace and not Path(workspace).is_dir():
+    if "://" not in workspace and not os.path.isdir(workspace):  # unlike Path.is_dir it also knows a name that is too long
         raise SpecError(f"{workspace} is no directory.", remedy="Give the workspace of run.yaml: a directory or s3://bucket/prefix.")
     return Workspace.open(workspace)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from optimas_core.artifacts import Lease, Workspace, probe
+from optimas_core._version import __version__
+from optimas_core.artifacts import Lease, RunWorkspace, Workspace, probe
 from optimas_core.cli._progress import RunProgress
+from optimas_core.cli._signals import Stopping, stop_on_sigterm
 from optimas_core.controller import Controller, RunState
 from optimas_core.errors import Interrupted, OptimasError, SpecError
 from optimas_core.launchers import InProcessLauncher
 from optimas_core.reporting import write_report
-from optimas_core.stages import check_backbone, check_models, load_project, open_run
+from optimas_core.spec import BudgetSettings
+from optimas_core.stages import StageContext, check_backbone, check_models, load_project, open_run
 
 _LEASE_WAIT_S = 45.0
 
@@ -47,69 +49,97 @@ def optimize(
     if check:
         check_backbone(project.settings)
         check_models(project.system, also=project.proposing)
-    with RunProgress(project.settings.schedule.iterations) as progress, _signals() as stopping:
-        lease = Lease(open_run(project, workspace=opened).run)
+    with RunProgress(project.settings.schedule.iterations) as progress, stop_on_sigterm() as stopping:
+
+        def wait(seconds: float) -> None:
+            progress("another process holds this run: waiting until it ends or gives no sign of life", 0, 0)
+            time.sleep(seconds)
+            stopping.check()
+
+        lease = Lease(open_run(project, workspace=opened).run, sleep=wait)
         lease.acquire(wait_s=_LEASE_WAIT_S)
-        # Only now read the ledger: the former holder may have spent while we waited.
-        context = open_run(project, progress=progress, workspace=opened)
-        context.before_commit = lease.check
-        context.after_commit = stopping.check
-        progress.attach(context.budget)
-        launcher = InProcessLauncher(context)
-
-        def on_state(state: RunState) -> None:
-            progress.on_state(state)
-            if state.phase != "finished":
-                stopping.check()
-
-        failure: OptimasError | None = None
         try:
-            with lease.keep():
-                Controller(context, launcher, lease, on_state=on_state).run()
-        except (Interrupted, KeyboardInterrupt) as error:
-            failure = (
-                error if isinstance(error, Interrupted) else Interrupted("interrupted by the keyboard.", remedy="Run `optimas resume`.")
-            )
-        except OptimasError as error:
-            failure = error
+            # Only now read the ledger: the former holder may have spent while we waited.
+            context = open_run(project, progress=progress, workspace=opened)
+            driven = _drive(context, lease, stopping, progress)
         finally:
-            context.budget.flush()
-            launcher.close()
             lease.release()
-    report, where = write_report(context.run)
+    report, where = _standing_report(context.run, project.settings.budget) if driven.standing else (None, "")
+    if report is None:
+        try:
+            report, where = write_report(context.run)
+        except OptimasError as error:
+            raise driven.failure or error from None  # a full disk stops the report too: what stopped the run is the news
     if json_output:
         print(json.dumps({"run_id": context.run.run_id, "verdict": report["verdict"], "report": where}, sort_keys=True))
     else:
         print(report["verdict"]["line"])
         print(f"Report: {where}")
     sys.stdout.flush()
-    if failure is not None:
-        raise failure
+    if driven.failure is not None:
+        raise driven.failure
 
 
-class _Stopping:
-    """Remembers a SIGTERM until the next commit is done."""
+@dataclass(frozen=True, slots=True)
+class _Driven:
+    """How far the run came: `went_on` says whether a state was appended, `failure` what stopped it."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    went_on: bool
+    failure: OptimasError | None
 
-    def check(self) -> None:
-        if self.asked:
-            raise Interrupted("stopped by SIGTERM after the commit in progress.", remedy="`optimas resume` goes on from here.")
+    @property
+    def standing(self) -> bool:
+        """It was finished before."""
+        return not self.went_on and self.failure is None
 
 
-@contextmanager
-def _signals() -> Iterator[_Stopping]:
-    """SIGTERM: finish the commit in progress, then stop. A second one stops at once."""
-    stopping = _Stopping()
+def _drive(context: StageContext, lease: Lease, stopping: Stopping, progress: RunProgress) -> _Driven:
+    """Run to the end or to what stops it. What was committed and paid for stays."""
+    went_on = False
+    failure: OptimasError | None = None
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stopping.asked:
-            raise KeyboardInterrupt
-        stopping.asked = True
+    def before_call() -> None:
+        stopping.check()
+        lease.check()
 
-    before = signal.signal(signal.SIGTERM, on_signal)
+    def on_state(state: RunState) -> None:
+        nonlocal went_on
+        went_on = True
+        progress.on_state(state)
+        if state.phase != "finished":
+            stopping.check()
+
+    context.before_commit = lease.check
+    context.after_commit = stopping.check
+    context.engine.before_call = before_call
+    progress.attach(context.budget)
+    launcher = InProcessLauncher(context)
     try:
-        yield stopping
+        with lease.keep():
+            stopping.check()
+            Controller(context, launcher, lease, on_state=on_state).run()
+    except KeyboardInterrupt:
+        failure = Interrupted("interrupted by the keyboard.", remedy="Run `optimas resume`.")
+    except OptimasError as error:
+        failure = error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        try:
+            context.budget.flush()
+        except OptimasError as error:  # the allowance taken ahead covers what could not be settled
+            failure = failure or error
+        launcher.close()
+    return _Driven(went_on, failure)
+
+
+def _standing_report(run: RunWorkspace, caps: BudgetSettings) -> tuple[dict[str, Any] | None, str]:
+    """The report of a finished run where it still says what a new one would: a new one reads every iteration's artifacts again.
+
+    Nothing can follow the last state of a finished run, so its report only grows old with our version or with changed caps.
+    """
+    try:
+        report = json.loads(run.read_file("report/report.json") or b"null")
+        stands = (report["status"], report["versions"]["optimas"], report["budget"]) == ("finished", __version__, caps.model_dump())
+        readable = bool(report["verdict"]["line"]) and run.read_file("report/report.html") is not None
+    except (ValueError, TypeError, KeyError, RecursionError):  # absent, or not what we wrote
+        return None, ""
+    return (report, f"{run.uri}/report/report.html".removeprefix("file://")) if stands and readable else (None, "")

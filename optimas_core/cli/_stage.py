@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from optimas_core.artifacts import Lease
+from optimas_core.canonical import parse_json
+from optimas_core.cli._signals import Stopping, stop_on_sigterm
 from optimas_core.errors import SpecError
 from optimas_core.stages import (
     AdaptRequest,
@@ -59,17 +60,22 @@ def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None, r
     stage, kind = _STAGES[name]
     built = _request(kind, request)
     project = load_project(run_yaml, name=run_name, seed=seed, workspace=workspace)
-    lease = Lease(open_run(project).run)
-    lease.acquire()
-    try:
-        _execute(name, stage, built, open_run(project), lease, request)
-    finally:
-        lease.release()
+    with stop_on_sigterm() as stopping:
+        lease = Lease(open_run(project).run)
+        lease.acquire()
+        with lease.keep():
+            _execute(name, stage, built, open_run(project), lease, stopping, request)
 
 
-def _execute(name: str, stage: Any, built: Any, context: StageContext, lease: Lease, request: Path) -> None:
-    """Run one stage while this process holds the run, so that no other spends from the same budget."""
+def _execute(name: str, stage: Any, built: Any, context: StageContext, lease: Lease, stopping: Stopping, request: Path) -> None:
+    """Run one stage while this process holds the run, so that no other commits to it."""
+
+    def before_call() -> None:
+        stopping.check()
+        lease.check()
+
     context.before_commit = lease.check
+    context.engine.before_call = before_call
     stored = context.run.latest_state()
     if name == "sealed-test" and (stored is None or stored.data["phase"] not in ("testing", "finished")):
         raise SpecError("the run still optimizes, and its sealed test is read once, at the end.", remedy="Finish the run first.")
@@ -94,7 +100,7 @@ def _execute(name: str, stage: Any, built: Any, context: StageContext, lease: Le
 
 def _request(kind: Any, path: Path) -> Any:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read as JSON: {error}.", remedy="Write the request as one JSON object.") from None
     names = [field.name for field in fields(kind)]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from optimas_core.artifacts import Lease
+from optimas_core.artifacts import Conflict, Lease
 from optimas_core.controller._planning import draw_examples, knobs_of, plan_iteration
 from optimas_core.controller._state import IterationPlan, IterationResult, RunState, after_iteration, after_warm_up, moved
 from optimas_core.controller._stopping import stop_reason
-from optimas_core.errors import BudgetExhausted
+from optimas_core.errors import ArtifactCorrupt, BudgetExhausted
 from optimas_core.spec import PairedSequentialAcceptance
 from optimas_core.stages import StageContext
+
+Result = TypeVar("Result")
 
 
 class Launcher(Protocol):
@@ -84,23 +86,57 @@ class Controller:
                 if isinstance(settings.acceptance, PairedSequentialAcceptance) and plan.alpha <= 0:
                     return self._append(moved(state, "testing", stop_reason="the acceptance level is used up"))
                 try:
-                    result = self._launcher.iterate(plan)
+                    result = self._restoring(state, lambda: self._launcher.iterate(plan))
                 except BudgetExhausted as error:
                     return self._append(moved(state, "testing", stop_reason=error.message))
                 return self._append(after_iteration(state, plan, result, self._record(plan, result)))
             case "testing":
                 start = self._context.system.configuration.digest
                 self._context.budget.hold_back(0.0)
-                name = self._launcher.test(start, state.configuration)
+                name = self._restoring(state, lambda: self._launcher.test(start, state.configuration))
                 return self._append(moved(state, "finished", record={"test": name}))
             case "finished":
                 return state
 
-    def _warm_up(self, state: RunState) -> RunState:
+    def _restoring(self, state: RunState, work: Callable[[], Result]) -> Result:
+        """`work`, once more after what it lacked is derived again: the folder of a damaged artifact, deleted as its error advised."""
+        try:
+            return work()
+        except ArtifactCorrupt:
+            if not self._missing(state):
+                raise
+        self._restore()
+        return work()
+
+    def _restore(self) -> None:
+        """Every step is a function of the state before it: done again it commits the same names, and what is there costs nothing."""
+        states = (RunState.from_json(stored.data) for stored in self._context.run.states())
+        before = next(states)
+        for step in states:
+            if step.phase == "warm" and self._missing(step):
+                self._first_data(before)
+            elif step.phase == "iterating" and self._missing(step):
+                self._launcher.iterate(plan_iteration(before, self._context.settings, self._context.system, self._context.split.train))
+            before = step
+
+    def _missing(self, state: RunState) -> bool:
+        """Whether an artifact that a state refers to is gone."""
+        referred = [("preferences", name) for names in state.preferences.values() for name in names]
+        referred += [("proposals", name) for names in state.rankings.values() for name in names]
+        configuration = self._context.configuration(state.configuration)
+        chosen = [value for name in self._context.system.components for value in configuration.of(name).values()]
+        lrfs = [state.lrf, *(value.get("lrf") for value in chosen if isinstance(value, Mapping))]
+        referred += [("lrf", name) for name in lrfs if name is not None]
+        return any(self._context.existing(kind, name) is None for kind, name in referred)
+
+    def _first_data(self, state: RunState) -> tuple[Mapping[str, str], str | None]:
         settings = self._context.settings
         components = tuple(name for name in self._context.system.optimizable if knobs_of(self._context.system, name))
         examples = draw_examples(self._context.split.train, settings.preferences.examples, "initial", settings.seed, 0)
-        preferences, lrf = self._launcher.warm_up(components, state.configuration, examples)
+        return self._launcher.warm_up(components, state.configuration, examples)
+
+    def _warm_up(self, state: RunState) -> RunState:
+        preferences, lrf = self._first_data(state)
         return self._append(after_warm_up(state, preferences, lrf, {"preferences": dict(preferences), "lrf": lrf}))
 
     def _record(self, plan: IterationPlan, result: IterationResult) -> dict[str, Any]:
@@ -109,6 +145,13 @@ class Controller:
     def _append(self, state: RunState) -> RunState:
         self._context.budget.flush()
         self._lease.check()
-        self._context.run.append_state(state.index, state.to_json(), epoch=self._lease.epoch)
+        try:
+            self._context.run.append_state(state.index, state.to_json(), epoch=self._lease.epoch)
+        except Conflict:
+            # A former holder woke up between its last look at the lease and its write: what it appended counts, and is gone on from.
+            there = self._context.run.read_state(state.index)
+            if there is None:
+                raise
+            state = RunState.from_json(there.data)
         self._on_state(state)
         return state

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from optimas_core.errors import ArtifactCorrupt
 
@@ -22,6 +25,7 @@ VALID_TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
 
 # Mini-batches remembered for replay and demonstrations, newest first, for each component.
 _REMEMBERED = 8
+_REQUIRED = {"index", "phase", "iteration", "configuration", "preferences", "gains", "rankings", "rejected"}
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,22 @@ class RunState:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunState:
-        """Raises ArtifactCorrupt if `data` is no state of this version."""
-        try:
-            return cls(
-                **{
-                    **data,
-                    "preferences": {name: tuple(items) for name, items in data["preferences"].items()},
-                    "gains": {name: tuple(items) for name, items in data["gains"].items()},
-                    "rankings": {name: tuple(items) for name, items in data["rankings"].items()},
-                    "rejected": tuple(data["rejected"]),
-                }
-            )
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ArtifactCorrupt(f"a run state cannot be read: {error}.", remedy="Restore it from a copy.") from None
+        """Raises ArtifactCorrupt if `data` is no state of this version: a key is missing or unknown, or a value of another type."""
+        wrong = sorted({*(_REQUIRED - data.keys()), *(data.keys() - {item.name for item in fields(cls)})})
+        if wrong:
+            problem = f"the key {wrong[0][:80]!r} is missing or unknown"
+        else:
+            try:
+                return _adapter().validate_python(data)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                problem = f"{'.'.join(map(str, first['loc']))[:80]!r}: {first['msg'][:120]}"
+        raise ArtifactCorrupt(f"a run state cannot be read: {problem}.", remedy="Restore it from a copy.")
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[RunState]:
+    return TypeAdapter(RunState)
 
 
 @dataclass(frozen=True, slots=True)

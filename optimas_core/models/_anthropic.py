@@ -27,7 +27,7 @@ class Anthropic:
       models that still take them (temperature 0 to 1); the version then stands in the id, for the answers differ. There
       is no seed in either version.
     - The key is read from the variable `api_key_env` at the call; ANTHROPIC_BASE_URL and the like are not read.
-    - `usd` is the price of the attempt that answered. An attempt cut off on the way may have been billed too.
+    - `usd` is the price of the attempt that answered. One cut off on the way may have been billed too: a run counts it at its most.
     """
 
     def __init__(

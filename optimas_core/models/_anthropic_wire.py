@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optimas_core.errors import CallRejected
+from optimas_core.models._connections import http_options
 from optimas_core.models._types import FinishReason, Message, ModelRequest
 from optimas_core.models._wire import MalformedAnswer, RawReply, cut_at, token_count
 
@@ -20,10 +21,12 @@ class AnthropicWire:
         self._api_version = api_version
 
     def open(self, base_url: str, api_key: str) -> Any:
-        from anthropic import AsyncAnthropic
+        from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
         headers = {"anthropic-version": self._api_version} if self._api_version else None
-        return AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, default_headers=headers)
+        return AsyncAnthropic(
+            api_key=api_key, base_url=base_url, max_retries=0, default_headers=headers, **http_options(DefaultAsyncHttpxClient, base_url)
+        )
 
     async def send(self, sdk: Any, request: ModelRequest, timeout_s: float) -> RawReply:
         if request.adapter is not None:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from optimas_core._redaction import is_secret
 from optimas_core.errors import EnvironmentNotReady
 
 # What is sent to a server that wants no key; the SDKs insist on some value.
@@ -20,6 +21,8 @@ class Endpoint:
     api_key_env: str | None
 
     def __post_init__(self) -> None:
+        if self.api_key_env is not None:
+            is_secret(self.api_key_env)
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             # The value itself is not repeated: what is wrongly given as an address may be a key.

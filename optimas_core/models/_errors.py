@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from optimas_core._redaction import without_keys
 from optimas_core.errors import (
     AuthenticationFailed,
     CallRejected,
@@ -31,16 +31,16 @@ from optimas_core.errors import (
 )
 from optimas_core.models._wire import MalformedAnswer
 
-_SECRET_SHAPES = re.compile(r"(?i)(\bsk-[\w*.-]{4,}|\bbearer\s+[^\s\"',]+|x-api-key[\"']?\s*[:=]\s*[\"']?[^\s\"',]+)")
 _TEXT_LIMIT = 300
+# A gateway waited in vain: the model behind it may have written its answer.
+_GATEWAY_TIMEOUTS = (504, 524)
+# httpx's names for a connection that never stood: nothing was sent over it.
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
 
 
 def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """`text` on one line, shortened, without the given secrets and without anything that looks like a key."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[key]")
-    text = " ".join(_SECRET_SHAPES.sub("[key]", text).split())
+    """`text` on one line, shortened, without the given secrets, however they are written, and without what looks like a key."""
+    text = " ".join(without_keys(text, secrets).split())
     return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"
 
 
@@ -80,7 +80,7 @@ def error_from_status(status: int, *, where: str, said: str = "", code: str = ""
         case 409 | 425:
             return ServerFault(text, retry_after_s=retry_after)
         case _ if status >= 500:
-            return ServerFault(text, retry_after_s=retry_after)
+            return ServerFault(text, retry_after_s=retry_after, maybe_billed=status in _GATEWAY_TIMEOUTS)
         case _:
             return CallRejected(text, remedy="The request itself is refused; sending it again cannot help.")
 
@@ -91,14 +91,17 @@ def error_from_exception(exc: Exception, *, where: str, wall_s: float, secrets: 
         return exc
     names = {kind.__name__ for kind in type(exc).__mro__}
     if "APIResponseValidationError" in names or isinstance(exc, json.JSONDecodeError | UnicodeDecodeError):
-        return ServerFault(f"{where} answered with a body that is not the JSON agreed on.")
+        return ServerFault(f"{where} answered with a body that is not the JSON agreed on.", maybe_billed=True)
     if isinstance(exc, MalformedAnswer):
-        return ServerFault(f"{where}: {exc}")
+        return ServerFault(f"{where}: {exc}", maybe_billed=True)
     if "APITimeoutError" in names:
-        return CallTimeout(f"{where} did not answer in time.")
+        return CallTimeout(f"{where} did not answer in time.", maybe_billed=True)
     if "APIConnectionError" in names:
         cause = type(exc.__cause__).__name__ if exc.__cause__ is not None else type(exc).__name__
-        return ServerFault(f"{where} could not be reached, or the connection broke ({cause}).")
+        return ServerFault(
+            f"{where} could not be reached, or the connection broke ({cause}).",
+            maybe_billed=cause not in _NEVER_SENT,
+        )
     if "APIStatusError" not in names:
         return None
     status = int(getattr(exc, "status_code", 0))

@@ -57,7 +57,13 @@ class Engine:
         self._tokenizer = tokenizer
         self._device = torch.device(device)
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar; errors are still raised
-            model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype), local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                use_safetensors=True,  # never a pickle
+                trust_remote_code=False,
+            )
         self._model = model.to(self._device).eval()
         self._ends = _end_tokens(tokenizer, model.generation_config)
         # Windowed and recurrent layers keep less than all keys and values: their beginnings cannot be cut out.

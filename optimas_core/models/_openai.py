@@ -25,7 +25,7 @@ class OpenAI:
     - Reasoning models refuse some sampling parameters (temperature other than 1, stop): name them in `omit`, and they
       are not sent. A stop sequence that is not sent is applied to the answer here.
     - The key is read from the variable `api_key_env` at the call; OPENAI_BASE_URL and the like are not read.
-    - `usd` is the price of the attempt that answered. An attempt cut off on the way may have been billed too.
+    - `usd` is the price of the attempt that answered. One cut off on the way may have been billed too: a run counts it at its most.
     """
 
     def __init__(

@@ -1,12 +1,23 @@
-"""The OpenAI protocol through the openai SDK: chat completions, and raw completions where the server has them."""
+"""The OpenAI protocol through the openai SDK: chat completions, and raw completions where the server has them.
+
+Requests go through the SDK's `post`, and answers are read from the JSON itself: its typed methods check each request against its
+types and build an object for each answer, which is a third of a call's CPU and tells us nothing that we do not look at anyway.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from optimas_core.errors import CallRejected
+from optimas_core.models._connections import http_options
 from optimas_core.models._types import FinishReason, ModelRequest
 from optimas_core.models._wire import MalformedAnswer, RawReply, cut_at, token_count
+
+# What the SDK tells of this machine with every call: no server needs it, and it is half of a request's headers.
+_OF_THE_CLIENT = tuple(f"x-stainless-{what}" for what in ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async"))
+_OF_A_CALL = ("x-stainless-retry-count", "x-stainless-read-timeout")
 
 SamplingParameter = Literal["temperature", "top_p", "max_tokens", "stop", "seed"]
 
@@ -35,23 +46,30 @@ class OpenAIWire:
         self._omit = omit
 
     def open(self, base_url: str, api_key: str) -> Any:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
 
-        sdk = AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0)
+        untold: Mapping[str, Any] = {name: Omit() for name in _OF_THE_CLIENT}  # declared as texts, taken as Omit since openai 1.0
+        sdk = AsyncOpenAI(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            default_headers=untold,
+            **http_options(DefaultAsyncHttpxClient, base_url),
+        )
         if self._adapters:
             # The SDK takes these from OPENAI_ORG_ID and OPENAI_PROJECT_ID; they are no business of another server.
             sdk.organization = sdk.project = None
         return sdk
 
     async def send(self, sdk: Any, request: ModelRequest, timeout_s: float) -> RawReply:
-        options = self._options(request) | {"model": self._served_name(request), "timeout": timeout_s}
+        body = self._options(request) | {"model": self._served_name(request)}
         if request.prompt is not None and self._raw_completions:
-            return self._cut(request, _completion_reply(await sdk.completions.create(prompt=request.prompt, **options)))
+            return self._cut(request, _completion_reply(await _posted(sdk, "/completions", body | {"prompt": request.prompt}, timeout_s)))
         if request.prompt is not None:
             messages = [{"role": "user", "content": request.prompt}]
         else:
             messages = [message.to_json() for message in request.messages]
-        return self._cut(request, _chat_reply(await sdk.chat.completions.create(messages=messages, **options)))
+        return self._cut(request, _chat_reply(await _posted(sdk, "/chat/completions", body | {"messages": messages}, timeout_s)))
 
     async def probe(self, sdk: Any, timeout_s: float) -> None:
         """Look for the model (and the client's adapter) in /v1/models; ask for one token where there is no list."""
@@ -105,27 +123,41 @@ class OpenAIWire:
         return sent
 
 
+async def _posted(sdk: Any, path: str, body: Mapping[str, Any], timeout_s: float) -> Any:
+    """The answer's JSON, unchecked.
+
+    Raises:
+        MalformedAnswer: it is none that can be read.
+    """
+    from openai import Omit
+
+    options = {"timeout": timeout_s, "headers": {name: Omit() for name in _OF_A_CALL}}
+    answer = await sdk.post(path, cast_to=bytes, body=body, options=options)
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError):  # not JSON, nested without end, a number of a million digits
+        raise MalformedAnswer("The answer is not the JSON agreed on.") from None
+
+
 def _chat_reply(body: Any) -> RawReply:
     choice = _only_choice(body)
-    message = getattr(choice, "message", None)
-    if message is None:
+    message = choice.get("message")
+    if not isinstance(message, dict):
         raise MalformedAnswer("The answer has a choice without a message.")
-    refusal = getattr(message, "refusal", None)
-    content = getattr(message, "content", None)
-    finish = "refusal" if refusal else _finish_reason(getattr(choice, "finish_reason", None))
+    refusal = message.get("refusal")
+    content = message.get("content")
+    finish = "refusal" if refusal else _finish_reason(choice.get("finish_reason"))
     return RawReply(_text(refusal if refusal and not content else content), finish, *_usage(body))
 
 
 def _completion_reply(body: Any) -> RawReply:
     choice = _only_choice(body)
-    finish = _finish_reason(getattr(choice, "finish_reason", None))
-    return RawReply(_text(getattr(choice, "text", None)), finish, *_usage(body))
+    return RawReply(_text(choice.get("text")), _finish_reason(choice.get("finish_reason")), *_usage(body))
 
 
-def _only_choice(body: Any) -> Any:
-    # The SDK does not validate: a proxy's HTML page arrives as str, and any JSON object as an empty completion.
-    choices = getattr(body, "choices", None)
-    if not isinstance(choices, list) or not choices:
+def _only_choice(body: Any) -> dict[str, Any]:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise MalformedAnswer("The answer is not a completion: it has no choices.")
     return choices[0]
 
@@ -138,9 +170,11 @@ def _text(content: object) -> str:
     return content
 
 
-def _usage(body: Any) -> tuple[int | None, int | None]:
-    usage = getattr(body, "usage", None)
-    return token_count(getattr(usage, "prompt_tokens", None)), token_count(getattr(usage, "completion_tokens", None))
+def _usage(body: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return None, None
+    return token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens"))
 
 
 def _finish_reason(reason: object) -> FinishReason:

@@ -92,6 +92,7 @@ class RemoteModel:
             tokens_of=lambda answer: _sum(answer[0], estimate_in),
             clock=self.clock,
             rng=self._rng,
+            meter=request.meter,
         )
         tokens_in = estimate_in if raw.tokens_in is None else raw.tokens_in
         tokens_out = estimate_tokens(raw.text) if raw.tokens_out is None else raw.tokens_out

@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from optimas_core.errors import CallTimeout, RateLimited, ServerFault, TemporaryError
 from optimas_core.models._clock import Clock
 from optimas_core.models._limiter import EndpointLimiter
+from optimas_core.models._types import AttemptMeter
 
 T = TypeVar("T")
 
@@ -59,23 +60,30 @@ async def call_with_retries(
     tokens_of: Callable[[T], int],
     clock: Clock,
     rng: random.Random,
+    meter: AttemptMeter | None = None,
 ) -> T:
     """Run `attempt(number from 0, seconds it may take)` until it answers.
 
     The deadline covers attempts, back-off and the server's Retry-After. Standing in our own limiter's queue is not the
-    call: it does not count, or a long batch would time out before it was sent.
+    call: it does not count, or a long batch would time out before it was sent. `meter` hears of every try whose answer was
+    lost, and is asked before the next one.
 
     Raises:
         CallTimeout: the deadline passed, or the next wait would pass it; the last fault is its cause.
         TemporaryError: the last of `max_attempts` faults.
-        Exception: anything else, at once and unchanged.
+        Exception: anything else, at once and unchanged (what `meter` raises too).
     """
-    tries = 0
+    tries = lost = 0
     async with limiter.slot():
         ends_s = clock.now() + deadline_s
 
         async def one_try() -> T:
-            nonlocal tries, ends_s
+            nonlocal tries, lost, ends_s
+            if meter is not None and lost:
+                paused_s = clock.now()
+                await meter.again()
+                ends_s += clock.now() - paused_s  # as in our own limiter's queue
+                lost = 0
             admission = await limiter.admit(reserve_tokens)
             ends_s += admission.waited_s
             left_s = ends_s - clock.now()
@@ -84,8 +92,11 @@ async def call_with_retries(
                 async with asyncio.timeout(left_s):
                     answer = await attempt(tries - 1, left_s)
             except TimeoutError:
-                raise CallTimeout(f"{where} did not answer within {left_s:.3g} s.") from None
+                lost = _count_lost(meter)
+                raise CallTimeout(f"{where} did not answer within {left_s:.3g} s.", maybe_billed=True) from None
             except TemporaryError as fault:
+                if fault.maybe_billed:
+                    lost = _count_lost(meter)
                 asked_s = retry_after_of(fault)
                 if asked_s is not None:
                     limiter.pause(asked_s)
@@ -116,6 +127,12 @@ async def call_with_retries(
                 f"{where}: the deadline of {deadline_s:g} s allows no further attempt after {tries}. Last: {last.message}",
                 remedy="Raise the deadline, or ask for less at once.",
             ) from last
+
+
+def _count_lost(meter: AttemptMeter | None) -> int:
+    if meter is not None:
+        meter.lost()
+    return 1
 
 
 def _fault_of(state: RetryCallState) -> BaseException | None:

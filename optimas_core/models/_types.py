@@ -9,10 +9,24 @@ from typing import Any, Literal, Protocol, runtime_checkable
 FinishReason = Literal["stop", "length", "refusal", "other"]
 
 
+def well_formed(text: str) -> str:
+    """`text` as UTF-8 can carry it: U+FFFD for half of a surrogate pair that stands alone, which no server and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn of a chat. `content` is made well-formed."""
+
     role: Literal["system", "user", "assistant"]
     content: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", well_formed(self.content))
 
     def to_json(self) -> dict[str, str]:
         return {"role": self.role, "content": self.content}
@@ -38,11 +52,26 @@ class Sampling:
         }
 
 
+class AttemptMeter(Protocol):
+    """Accounts for tries whose answer was lost: the vendor may charge for them, and the reply will not tell."""
+
+    def lost(self) -> None:
+        """A try was sent and its answer lost."""
+
+    async def again(self) -> None:
+        """Asked before the next try after a lost one.
+
+        Raises:
+            BudgetExhausted: there is no room for another; the call ends with this.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call. Exactly one of `messages` (chat) and `prompt` (raw completion) is set.
+    """One call. Exactly one of `messages` (chat) and `prompt` (raw completion, made well-formed) is set.
 
-    `adapter` names a LoRA adapter the server has loaded; `deadline_s` bounds the whole call, retries included.
+    `adapter` names a LoRA adapter the server has loaded; `deadline_s` bounds the whole call, retries included; `meter` is not
+    part of the request's identity.
     """
 
     messages: tuple[Message, ...] = ()
@@ -50,10 +79,13 @@ class ModelRequest:
     sampling: Sampling = field(default_factory=Sampling)
     adapter: str | None = None
     deadline_s: float = 120.0
+    meter: AttemptMeter | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):
             raise ValueError("a model request has either messages (chat) or a prompt (completion), not both or none")
+        if self.prompt is not None:
+            object.__setattr__(self, "prompt", well_formed(self.prompt))
 
     def to_json(self) -> dict[str, Any]:
         return {

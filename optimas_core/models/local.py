@@ -18,8 +18,9 @@ from typing import Any, Literal
 from optimas_core.errors import CallRejected, CallTimeout, EnvironmentNotReady, OptimasError, ServerFault
 from optimas_core.models._batcher import Batcher
 from optimas_core.models._local_engine import Continuation, Deliver, EncodedRequest, Engine
+from optimas_core.models._local_prompt import prompt_tokens
 from optimas_core.models._local_sampling import RowSampling
-from optimas_core.models._types import ModelReply, ModelRequest, Price
+from optimas_core.models._types import ModelReply, ModelRequest, Price, well_formed
 from optimas_core.models.embedded import EMBEDDED, embedded_path
 
 
@@ -144,7 +145,7 @@ class Local:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` as the model's own tokenizer counts them, without special tokens it would add."""
-        return len(self._load_tokenizer().encode(text, add_special_tokens=False))
+        return len(self._load_tokenizer().encode(well_formed(text), add_special_tokens=False, split_special_tokens=True))
 
     def _run(self, requests: Sequence[EncodedRequest], deliver: Deliver) -> None:
         """The batcher's work, in its thread; the first call loads the model."""
@@ -207,19 +208,13 @@ class Local:
                 f'{self.id} loads no adapters, but the call names "{request.adapter}".',
                 remedy="Serve the model and its adapters with vLLM, or remove the adapter.",
             )
-        if request.prompt is not None:
-            tokens = self._tokenizer(request.prompt)["input_ids"]
-        else:
-            try:
-                text = self._tokenizer.apply_chat_template(
-                    [message.to_json() for message in request.messages], tokenize=False, add_generation_prompt=True
-                )
-            except Exception as error:  # the template is the model's own code: it may raise anything
-                raise CallRejected(
-                    f"{self.id} cannot render these messages as a chat: {error}.",
-                    remedy="Use a model with a chat template, or a completion prompt.",
-                ) from error
-            tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        try:
+            tokens = prompt_tokens(self._tokenizer, request)
+        except Exception as error:  # the template is the model's own code: it may raise anything
+            raise CallRejected(
+                f"{self.id} cannot render these messages as a chat: {error}.",
+                remedy="Use a model with a chat template, or a completion prompt.",
+            ) from error
         sampling = request.sampling
         if not tokens or sampling.max_tokens < 1:
             raise CallRejected(

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-from optimas_core.canonical import digest
 from optimas_core.errors import SpecError
 from optimas_core.models._types import Price
 
@@ -33,12 +32,6 @@ class PriceTable:
         data = json.loads(files(__package__).joinpath("prices.json").read_text(encoding="utf-8"))
         models = {name: Price(float(cost[0]), float(cost[1])) for name, cost in data["models"].items()}
         return cls(as_of=data["as_of"], source=data["source"], models=models)
-
-    @property
-    def digest(self) -> str:
-        """Changes when any price or the date changes; a run's frozen spec holds it."""
-        plain = {name: [price.usd_per_million_in, price.usd_per_million_out] for name, price in self.models.items()}
-        return digest({"as_of": self.as_of, "models": plain})
 
     def overridden(self, overrides: Mapping[str, Price]) -> PriceTable:
         """This table with the user's prices before the listed ones.

@@ -121,6 +121,7 @@ class Scripted:
             tokens_of=lambda reply: reply.tokens_in + reply.tokens_out,
             clock=self._clock,
             rng=self._rng,
+            meter=request.meter,
         )
 
     async def complete_many(self, requests: Sequence[ModelRequest]) -> list[ModelReply | Exception]:
@@ -139,7 +140,7 @@ class Scripted:
         if wait_s > 0:
             await self._clock.sleep(min(wait_s, timeout_s))
         if wait_s >= timeout_s:
-            raise CallTimeout(f"{self._id} did not answer within {timeout_s:.3g} s.")
+            raise CallTimeout(f"{self._id} did not answer within {timeout_s:.3g} s.", maybe_billed=True)
         match step:
             case ModelReply():
                 return replace(step, attempts=number + 1)
@@ -158,11 +159,11 @@ class Scripted:
             case Rejected():
                 raise error_from_status(step.status, where=self._id, said=step.message, code=step.code)
             case CutStream():
-                raise ServerFault(f"{self._id}: the connection broke in the middle of the answer.")
+                raise ServerFault(f"{self._id}: the connection broke in the middle of the answer.", maybe_billed=True)
             case Junk():
-                raise ServerFault(f"{self._id} answered with a body that is not the JSON agreed on.")
+                raise ServerFault(f"{self._id} answered with a body that is not the JSON agreed on.", maybe_billed=True)
             case Disconnect():
-                raise ServerFault(f"{self._id}: the connection was reset.")
+                raise ServerFault(f"{self._id}: the connection was reset.", maybe_billed=True)
             case _:
                 raise TypeError(f"a script gave a {type(step).__name__}; it gives a text, a ModelReply or a fault")
 

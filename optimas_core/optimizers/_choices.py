@@ -13,7 +13,7 @@ from optimas_core.system import Choice, ModelChoice, NumberGrid
 
 
 class OtherValues:
-    """Proposes the other values of a discrete knob, nearest first for numbers."""
+    """Proposes every other value of a discrete knob, nearest first for numbers: Eq. 5 is over all of V_k, so there is no count."""
 
     async def propose(self, situation: Situation) -> list[Proposal]:
         space = situation.component.space[situation.knob]

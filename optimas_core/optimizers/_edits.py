@@ -19,7 +19,7 @@ from optimas_core.canonical import derive_seed
 from optimas_core.optimizers._proposal import Proposal, Situation, without_repeats
 from optimas_core.system import Prompt, PromptSpace
 
-_SENTENCES = {
+SENTENCES = {
     "brevity": "Use as few words as possible.",
     "grounding": "Use only what is given here, nothing you know from elsewhere.",
     "no preamble": "Write the result itself, with no introduction and no explanation.",
@@ -39,7 +39,7 @@ class Edits:
         first = [(f"format {name}", _with_format(prompt, name)) for name in space.formats if name != prompt.format]
         rest: list[tuple[str, Prompt]] = []
         if space.instruction:
-            rest += [(name, _with_sentence(prompt, text)) for name, text in _SENTENCES.items() if text not in prompt.instruction]
+            rest += [(name, _with_sentence(prompt, text)) for name, text in SENTENCES.items() if text not in prompt.instruction]
             if prompt.instruction and prompt.demonstrations:
                 rest.append(("bare", Prompt("", prompt.format, prompt.demonstrations)))
         if prompt.demonstrations:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from optimas_core.canonical import derive_seed
 from optimas_core.errors import CallRejected, TemporaryError
 from optimas_core.models import Message, ModelClient, ModelRequest, Sampling
 from optimas_core.optimizers._proposal import Attempt, Observation, Proposal, Situation, without_repeats
-from optimas_core.system import CallContext, Prompt, PromptSpace
+from optimas_core.system import CallContext, Component, Prompt, PromptSpace
 
 _TAGGED = re.compile(r"<instruction>\n?(.*?)\n?</instruction>", re.DOTALL)
 _FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)\n?```", re.DOTALL)
@@ -80,6 +81,24 @@ def parse_proposals(text: str) -> list[str]:
         return [item for item in fenced if item.strip()]
     bare = _OPENED.sub("", text).strip()
     return [bare] if bare else []
+
+
+def largest_question(component: Component, knob: str, prompt: Prompt, fields: Mapping[str, str]) -> str:
+    """About the longest meta-prompt for this component, before anything is known of it: for an estimate of cost.
+
+    `fields`: texts as long as the component's inputs and outputs may be; a name that is not in it is taken to be as long as is shown.
+    """
+    filler = "x" * _SHOWN_CHARS
+    values = {name: fields.get(name, filler) for name in (*component.inputs, *component.outputs)}
+    shown = Observation("", {name: values[name] for name in component.inputs}, {name: values[name] for name in component.outputs}, 0.0)
+    situation = Situation(
+        component=component,
+        knob=knob,
+        knobs={},
+        observations=(*(shown for _ in range(_SHOWN)), replace(shown, reward=1.0)),
+        attempts=[Attempt({knob: {"instruction": prompt.instruction + str(index)}}, 0.0) for index in range(_HISTORY)],
+    )
+    return meta_prompt(situation, prompt)
 
 
 def meta_prompt(situation: Situation, prompt: Prompt) -> str:

@@ -76,7 +76,7 @@ class Situation:
 
 
 class Proposer(Protocol):
-    """Makes at most `situation.count` proposals; the incumbent is never one of them (it is always a candidate anyway)."""
+    """Makes proposals, for a prompt at most `situation.count`; the incumbent is never one of them (it is always a candidate anyway)."""
 
     async def propose(self, situation: Situation) -> list[Proposal]: ...
 

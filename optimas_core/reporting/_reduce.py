@@ -13,10 +13,15 @@ from optimas_core.artifacts import RunWorkspace, read_table
 from optimas_core.canonical import canonical_json
 from optimas_core.controller import RunState
 from optimas_core.errors import ArtifactCorrupt
+from optimas_core.reporting._notes import notes_of
 from optimas_core.reporting._verdict_line import verdict_line
 from optimas_core.rewards import AlignmentResult, better_than_chance
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings, RunSettings
+
+_DROPPED = ("label", "proposer", "summary", "reason")
+# Of the sealed test's pairs; `acceptance.max_missing` where the rule has it.
+_MAX_MISSING = 0.2
 
 
 def report_of(run: RunWorkspace) -> dict[str, Any]:
@@ -28,6 +33,17 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
     spec = run.read_spec()
     if spec is None:
         raise ArtifactCorrupt(f"{run.uri} has no spec.json.", remedy="Is this a run's workspace?")
+    try:
+        return _reduced(run, spec)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        # A workspace may come from anyone, and a report only reads: JSON of another shape is damage and no defect.
+        raise ArtifactCorrupt(
+            f"{run.uri} holds a file of another form than this version writes ({type(error).__name__}: {str(error)[:120]!r}).",
+            remedy="Look at it with the version that wrote it.",
+        ) from error
+
+
+def _reduced(run: RunWorkspace, spec: Mapping[str, Any]) -> dict[str, Any]:
     settings = RunSettings.model_validate({**spec["settings"], "workspace": "."})
     states = [RunState.from_json(stored.data) for stored in run.states()]
     last = states[-1] if states else RunState(configuration=spec["start"])
@@ -48,9 +64,11 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
         "baseline": _arm(test, "incumbent"),
         "final": _arm(test, "challenger"),
         "difference": {**(test["difference"] if test else {"mean": None, "ci": None, "n": 0}), "confidence": 0.95},
+        "sealed_test": _sealed_test(settings, spec, test),
         "chance": test["chance"] if test else None,
         "majority": test["majority"] if test else None,
         "iterations": iterations,
+        "leaks_caught": sum(len(row["dropped"]) for row in iterations),
         "alignment_initial": _initial_alignment(run, states),
         "learning_curve": _learning_curve(run, spec, states, iterations),
         "landscapes": _landscapes(iterations),
@@ -66,16 +84,17 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
             "data": spec["data"]["digest"],
             "start": spec["start"],
             "final": last.configuration,
+            "prices": spec.get("prices"),
             "lrf": last.lrf,
         },
         "reproduce": [
             f"optimas run run.yaml{f' --seed {settings.seed}' if settings.seed == settings.data.split.seed else ''}"
             "   # with the spec, code and data that the digests name"
         ],
-        "notes": _notes(settings, spec, test, iterations),
+        "notes": [],
     }
-    kind = _verdict_kind(report)
-    report["verdict"] = {"kind": kind, "line": ""}
+    report["verdict"] = {"kind": _verdict_kind(report), "line": ""}
+    report["notes"] = notes_of(report, settings, spec["data"], test["errors"] if test else [])
     report["verdict"]["line"] = verdict_line(report)
     return report
 
@@ -109,6 +128,7 @@ def _iterations(
                 "steered_by": ranking["steered_by"],
                 "steered_reason": ranking["steered_reason"],
                 "proposals": [_proposal(item, result["verdict"]) for item in ranking["candidates"]],
+                "dropped": [{key: item[key] for key in _DROPPED} for item in ranking.get("dropped", [])],
                 "local_reward_before": incumbent["local_reward"],
                 "local_reward_after": chosen["local_reward"],
                 "alignment": _alignment(alignment) | {"trusted": alignment["trusted"]},
@@ -335,51 +355,29 @@ def _arm(test: Mapping[str, Any] | None, arm: str) -> dict[str, Any]:
     return dict(test[arm]) if test else {"mean": None, "ci": None, "n": 0}
 
 
+def _sealed_test(settings: RunSettings, spec: Mapping[str, Any], test: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How many items the test has, how many lack a score in at least one arm, and the share above which there is no verdict."""
+    items = spec["data"]["test"]
+    most = getattr(settings.acceptance, "max_missing", _MAX_MISSING)
+    return {"items": items, "missing": items - test["difference"]["n"] if test else 0, "max_missing": most}
+
+
 def _verdict_kind(report: Mapping[str, Any]) -> str:
     if report["status"] != "finished":
         return "unfinished"
     if report["digests"]["start"] == report["digests"]["final"]:
         return "no_change"
-    interval = report["difference"]["ci"]
-    if interval is None:
-        return "unfinished"
+    interval, test = report["difference"]["ci"], report["sealed_test"]
+    if interval is None or test["missing"] > test["max_missing"] * test["items"]:
+        return "indecisive"
     if interval[0] > 0:
         return "improved"
     return "worse" if interval[1] < 0 else "not_significant"
-
-
-def _notes(
-    settings: RunSettings, spec: Mapping[str, Any], test: Mapping[str, Any] | None, iterations: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    data = spec["data"]
-    notes = [
-        f"Data: {data['train']} training, {data['validation']} validation and {data['test']} test examples, disjoint; the test split was"
-        " read once, at the end, by both configurations."
-        if test
-        else f"Data: {data['train']} training, {data['validation']} validation and {data['test']} sealed test examples, disjoint.",
-        "Chance: every test item scored with the unoptimized system's output for another item. Majority: the best of its frequent outputs,"
-        " given to every item.",
-        "A missing result is counted as missing, never as a score; an answer in another form than declared scores the metric's"
-        " lowest value.",
-    ]
-    if settings.acceptance.kind == "strict":
-        notes.append(
-            "The acceptance rule was the paper's strict one: it does not bound the probability of accepting a change without effect."
-        )
-    measured = [row for row in iterations if row["steered_by"] == "measured"]
-    if measured:
-        names = ", ".join(sorted({row["component"] for row in measured}))
-        notes.append(
-            f"{len(measured)} of {len(iterations)} local steps ({names}) compared measured rollouts, because the LRF was not trusted."
-        )
-    if test and test["errors"]:
-        notes.append(f"Errors during the sealed test: {'; '.join(test['errors'])}")
-    return notes
 
 
 def _json(run: RunWorkspace, kind: str, name: str, file: str) -> dict[str, Any]:
     artifact = run.open_artifact(kind, name)
     if artifact is None:
         raise ArtifactCorrupt(f"{kind}/{name} is not in {run.uri}.", remedy="Restore it from a copy.")
-    data: dict[str, Any] = json.loads(artifact.read(file))
+    data: dict[str, Any] = artifact.read_json(file)
     return data

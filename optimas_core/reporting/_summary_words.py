@@ -20,6 +20,9 @@ def meaning(report: Mapping[str, Any]) -> str:
             return f"The run is {report['status']}.{ended} The sealed test is read once, at the end of a run."
         case "no_change":
             return "No proposal passed the acceptance test, so the final configuration is the one the run started with."
+        case "indecisive":
+            share = f"{100 * report['sealed_test']['max_missing']:.4g} %"
+            return f"More than {share} of the sealed test's items lack a score, so it says nothing about the change."
         case _ if difference["mean"] is None:
             return f"The difference on the sealed test is {NOT_REPORTED}."
         case _ if difference["ci"] is None:

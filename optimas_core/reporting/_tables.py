@@ -47,6 +47,7 @@ def iterations_table(report: Mapping[str, Any]) -> Table:
     for row in report["iterations"]:
         tried = [proposal for proposal in row["proposals"] if proposal["proposer"] != "incumbent"]
         proposers = ", ".join(dict.fromkeys(label(proposal["proposer"], 24) for proposal in tried))
+        dropped = f", {count(len(row['dropped']))} dropped" if row.get("dropped") else ""
         local = f"{score(row['local_reward_before'])} -> {score(row['local_reward_after'])}"
         judged = row["validation"]
         validation = "not spent"
@@ -56,7 +57,7 @@ def iterations_table(report: Mapping[str, Any]) -> Table:
             validation = f"{signed(judged['difference'])} ({bounds}, n = {count(judged['n'])}{missing})"
         rows.append((
             str(row["iteration"]), f"{label(row['component'])}.{label(row['knob'])}",
-            f"{len(tried)} ({proposers})" if tried else "none",
+            (f"{len(tried)} ({proposers})" if tried else "none") + dropped,
             STEERING.get(row["steered_by"], label(row["steered_by"])),
             "not reported" if row["local_reward_before"] is None and row["local_reward_after"] is None else local,
             validation, VERDICT_WORDS.get(row["verdict"], label(row["verdict"])), label(row["reason"], 240),
@@ -68,14 +69,14 @@ def iterations_table(report: Mapping[str, Any]) -> Table:
 
 
 def proposals_table(row: Mapping[str, Any]) -> Table:
-    """The proposals of one iteration."""
+    """The proposals of one iteration; those that the leak guard dropped stand last and have no figures."""
     rows = tuple(
         (
             ("* " if p["chosen"] else "") + label(p["label"]), label(p["proposer"], 24), label(p["summary"], 200),
             score(p["local_reward"]), count(p["local_n"]), score(p["measured_reward"]), count(p["measured_n"]),
             score(p["probability"]), label(p["reason"], 200),
         )
-        for p in row["proposals"]
+        for p in (*row["proposals"], *(_unranked(item) for item in row.get("dropped", ())))
     )  # fmt: skip
     headers = (
         "proposal (* chosen)",
@@ -89,6 +90,11 @@ def proposals_table(row: Mapping[str, Any]) -> Table:
         "reason",
     )
     return Table(headers, rows, frozenset({3, 4, 5, 6, 7}))
+
+
+def _unranked(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = dict.fromkeys(("local_reward", "measured_reward", "probability"))
+    return {**item, **unknown, "local_n": 0, "measured_n": 0, "chosen": False, "reason": f"dropped: {item['reason']}"}
 
 
 def alignment_table(report: Mapping[str, Any]) -> Table:

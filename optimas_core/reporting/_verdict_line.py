@@ -13,6 +13,7 @@ VERDICTS = {
     "no_change": "No change",
     "not_significant": "No significant change",
     "worse": "Worse",
+    "indecisive": "Indecisive",
     "unfinished": "Unfinished",
 }
 
@@ -32,6 +33,9 @@ def result_words(report: Mapping[str, Any]) -> str:
     """What was measured, without the verdict's name and without the cost."""
     baseline, final, metric = report["baseline"], report["final"], label(report["metric"]["name"])
     kind = report["verdict"]["kind"]
+    if kind == "indecisive":
+        test = report["sealed_test"]
+        return f"{count(test['missing'])} of {count(test['items'])} items of the sealed test are missing{validation_words(report)}"
     if final["mean"] is None or baseline["mean"] is None:
         so_far = validation_words(report)
         where = f"after {_iterations(len(report['iterations']))}"

@@ -129,14 +129,21 @@ def load_backbone(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     autocast = precision == "bf16" or (precision == "auto" and _bf16_is_native(where))
     try:
-        config = transformers.AutoConfig.from_pretrained(directory)
+        config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
         for key, value in config.to_dict().items():
             if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
                 setattr(config, key, 0.0)
         dtype = torch.bfloat16 if autocast and where.startswith("cuda") else torch.float32
         with _quiet(), isolated_torch_rng(0):  # unused parts without weights (a pooler) are drawn at random
-            model = transformers.AutoModel.from_pretrained(directory, config=config, dtype=dtype, attn_implementation=_attention(where))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+            model = transformers.AutoModel.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                attn_implementation=_attention(where),
+                use_safetensors=True,  # never a pickle
+                trust_remote_code=False,
+            )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise EnvironmentNotReady(
             f"the backbone in {directory} cannot be loaded: {error}.",

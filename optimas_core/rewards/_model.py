@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from optimas_core.errors import DataError, EnvironmentNotReady, TrainingDiverged
+from optimas_core.errors import ArtifactCorrupt, DataError, EnvironmentNotReady, TrainingDiverged
 from optimas_core.rewards._alignment import AlignmentResult, pairwise_accuracy
 from optimas_core.rewards._backbone import Backbone, Resolve, load_backbone
 from optimas_core.rewards._embeddings import Embedder, Item
-from optimas_core.rewards._files import ModelConfig, pack, unpack
+from optimas_core.rewards._files import ModelConfig, pack, require_same_tensors, unpack
 from optimas_core.rewards._fitting import adapt_frozen, adapt_lora, fit_frozen, fit_lora
 from optimas_core.rewards._heads import Head
 from optimas_core.rewards._pairs import RewardPair
@@ -209,7 +209,7 @@ class RewardModel:
         """The model that `to_files` wrote; it scores bit-identically. `backbone` says where the backbone lies now.
 
         Raises:
-            ArtifactCorrupt: a file is missing or unreadable.
+            ArtifactCorrupt: a file is missing or unreadable, or does not fit the backbone.
             EnvironmentNotReady: the backbone is missing, or is not the one the LRF was fitted on.
         """
         config, heads, adapter = unpack(files)
@@ -220,8 +220,12 @@ class RewardModel:
                 f'the backbone "{loaded.name}" has digest {loaded.digest}, the LRF was fitted on {config.backbone_digest}.',
                 remedy="Give the backbone it was fitted on, or train the LRF again.",
             )
+        features = loaded.dim * (4 if config.rung == "frozen" else 1)
+        if any(len(head.weights) != features for head in heads.values()):
+            raise ArtifactCorrupt(f"the LRF has a head that is no vector of {features} numbers.", remedy="Train it again.")
         if config.rung == "lora":
             loaded.add_lora(config.lora_rank, config.lora_alpha, 0)
+            require_same_tensors(loaded.lora_state(), adapter)
             loaded.set_lora_state(adapter)
         return cls(loaded, replace(config, backbone=loaded.name), heads)
 

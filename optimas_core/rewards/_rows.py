@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimas_core.errors import EnvironmentNotReady
+from optimas_core.models._types import well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class RowBuilder:
 
     def _ids(self, text: str) -> tuple[int, ...]:
         if text not in self._pieces:
-            encoded = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            # A separator that a text writes ("[SEP]") is text: only the row itself has separators.
+            plain = well_formed(text)
+            encoded = self._tokenizer(plain, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
             self._pieces[text] = tuple(encoded)
         return self._pieces[text]
 

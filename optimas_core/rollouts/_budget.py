@@ -1,89 +1,27 @@
-"""Hard caps of a run: reserved before a call, settled after it. No schedule of calls, retries or kills exceeds them.
+"""Hard caps of a run: reserved before a call, settled after it. No schedule of calls, retries, processes or kills exceeds them.
 
-A process takes its share of a cap in blocks. A block is written to the ledger before anything of it is spent; when it is settled
-the rows of what was really spent replace it. A block that a killed process never settled counts in full: money that may have
-been spent is never spent twice.
+A process takes its share of a cap in blocks: an allowance, written to the shared ledger before anything of it is spent. When it
+settles, rows of what was really spent replace it. An allowance that a killed process never settled counts in full: money that
+may have been spent is never spent twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from optimas_core.artifacts import RunWorkspace
-from optimas_core.canonical import canonical_json
-from optimas_core.errors import ArtifactCorrupt, BudgetExhausted, StoreUnavailable
+from optimas_core.errors import BudgetExhausted, StoreUnavailable
+from optimas_core.rollouts._ledger import Account, Allowance, Entry, Ledger, LedgerRow, Place, RowKey, Spend, as_records, merged
 from optimas_core.spec import BudgetSettings
-from optimas_core.system import CallUsage, WorstCase
+from optimas_core.system import LOST, CallUsage, WorstCase
 
 _FLUSH_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """An amount. `usd` is the sum of the known prices; `usd_unknown_calls` counts calls whose price is not known."""
-
-    usd: float = 0.0
-    tokens: int = 0
-    system_runs: float = 0.0
-    usd_unknown_calls: int = 0
-
-    def plus(self, other: Spend) -> Spend:
-        return Spend(
-            self.usd + other.usd,
-            self.tokens + other.tokens,
-            self.system_runs + other.system_runs,
-            self.usd_unknown_calls + other.usd_unknown_calls,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where money is spent: the key of a ledger row beside the model."""
-
-    stage: str
-    iteration: int
-    component: str
-
-
-@dataclass(slots=True)
-class LedgerRow:
-    """What one (stage, iteration, component, model) used. `usd` None: a call of unknown price is among them."""
-
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    usd: float | None = 0.0
-    seconds: float = 0.0
-    system_runs: float = 0.0
-    cache_hits: int = 0
-
-    def add(self, other: Mapping[str, Any]) -> None:
-        self.calls += other["calls"]
-        self.tokens_in += other["tokens_in"]
-        self.tokens_out += other["tokens_out"]
-        self.usd = None if self.usd is None or other["usd"] is None else self.usd + other["usd"]
-        self.seconds += other["seconds"]
-        self.system_runs += other["system_runs"]
-        self.cache_hits += other["cache_hits"]
-
-
-@dataclass(slots=True)
-class _Block:
-    """A part of the caps this process may spend: its size and what of it is still free."""
-
-    name: str
-    size: Spend = Spend()
-    rows: dict[tuple[str, int, str, str], LedgerRow] = field(default_factory=dict)
-    spent: Spend = Spend()
-    reserved: Spend = Spend()
-    began_s: float = field(default_factory=lambda: time.monotonic())
+_AHEAD_S = 30.0
+_REFRESH_S = 0.2  # between two looks at what other processes have settled, while a cap refuses calls
+_ROUNDING = 1e-9
 
 
 class Budget:
@@ -91,7 +29,7 @@ class Budget:
 
     Args:
         caps: the run's caps; None is no cap.
-        run: where the ledger lives; None keeps it in memory (a single call outside a run).
+        run: where the ledger lives, shared by all processes of the run; None keeps it in memory (a single call outside a run).
         block_share: part of each cap taken at once.
 
     Raises (from `reserve`):
@@ -100,18 +38,18 @@ class Budget:
 
     def __init__(self, caps: BudgetSettings, run: RunWorkspace | None = None, *, block_share: float = 0.02) -> None:
         self._caps = caps
-        self._run = run
+        self._capped = [name for name in ("usd", "tokens", "system_runs") if getattr(caps, name) is not None]
         self._share = block_share
         self._lock = threading.RLock()
-        self._settled: dict[tuple[str, int, str, str], LedgerRow] = {}
-        self._before = Spend()
-        self._unsettled = Spend()
+        self._ledger = Ledger(run.ledger if run is not None else None)
         self._held_runs = 0.0
-        self._seconds_before = 0.0
-        self._started_s = time.monotonic()
-        if run is not None:
-            self._load(run)
-        self._block = _Block(uuid.uuid4().hex[:16])
+        # Since the last settlement: what was used, and what calls in flight may use.
+        self._rows: dict[RowKey, LedgerRow] = {}
+        self._pending = Spend()
+        self._reserved = Spend()
+        self._in_flight = 0
+        self._began_s = time.monotonic()
+        self._refreshed_s = -_REFRESH_S
 
     @property
     def caps(self) -> BudgetSettings:
@@ -123,19 +61,23 @@ class Budget:
             self._held_runs = system_runs
 
     def spent(self) -> Spend:
-        """Everything used so far by every process of the run, blocks lost to a kill included."""
+        """Everything used so far by every process of the run, as far as their settlements are known here; what another one may
+        still spend, or may have spent when it was killed, is counted in full."""
         with self._lock:
-            return self._before.plus(self._unsettled).plus(self._block.spent)
+            return self._spent(self._ledger.account)
 
     def hours(self) -> float:
-        """Wall time of all the run's processes so far."""
-        return (self._seconds_before + time.monotonic() - self._started_s) / 3600
+        """Wall time of all the run's processes so far, added up."""
+        with self._lock:
+            account = self._ledger.account
+            return (account.seconds + self._ledger.others().seconds + time.monotonic() - self._began_s) / 3600
 
-    def reserve(self, worst: WorstCase, system_runs: float) -> Spend:
-        """Set aside what a call may cost at most. Returns the reservation for `settle`.
+    def reserve(self, worst: WorstCase, system_runs: float, *, beside: Spend | None = None) -> Spend:
+        """Set aside what a call may cost at most. Returns the reservation for `settle`; with `beside`, an earlier one enlarged.
 
         Raises:
             BudgetExhausted: a cap would be exceeded, or USD is capped and the model has no price.
+            StoreUnavailable: the ledger cannot be written, so nothing may be spent.
         """
         asked = Spend(worst.usd or 0.0, worst.tokens, system_runs)
         with self._lock:
@@ -146,178 +88,145 @@ class Budget:
                 )
             if self._caps.hours is not None and self.hours() >= self._caps.hours:
                 raise BudgetExhausted(f"budget.hours = {self._caps.hours:g} is used up.", remedy="Raise it and resume.")
-            self._require_room(asked)
-            self._cover(self._block, self._before, asked)
-            self._block.reserved = self._block.reserved.plus(asked)
+            try:
+                self._require_room(self._ledger.account, asked)
+            except BudgetExhausted:
+                if not self._others_settled():
+                    raise
+                self._require_room(self._ledger.account, asked)
+            if not self._covers(self._pending.plus(self._reserved).plus(asked)):
+                self._ledger.append(lambda account: self._extension(account, asked))
+            self._reserved = self._reserved.plus(asked)
+            if beside is not None:
+                return beside.plus(asked)
+            self._in_flight += 1
             return asked
 
     def fits_once_settled(self, worst: WorstCase, system_runs: float) -> bool:
         """Whether a refused reservation may still be granted: only what calls in flight have reserved stands in its way."""
         with self._lock:
-            if (worst.usd is None and self._caps.usd is not None) or self._block.reserved == Spend():
+            if (worst.usd is None and self._caps.usd is not None) or self._in_flight == 0:
                 return False
             if self._caps.hours is not None and self.hours() >= self._caps.hours:
                 return False
-            after = self.spent().plus(self._held()).plus(Spend(worst.usd or 0.0, worst.tokens, system_runs))
-            caps = ((name, getattr(self._caps, name)) for name in ("usd", "tokens", "system_runs"))
-            return all(cap is None or getattr(after, name) <= cap + 1e-9 for name, cap in caps)
+            after = self.spent().plus(self._held(self._ledger.account)).plus(Spend(worst.usd or 0.0, worst.tokens, system_runs))
+            return all(getattr(after, name) <= getattr(self._caps, name) + _ROUNDING for name in self._capped)
 
     def settle(self, reservation: Spend, place: Place, calls: list[CallUsage], *, system_runs: float) -> None:
         """Replace a reservation by what was really used (also after a failed call: nothing, unless it was billed)."""
         with self._lock:
-            block = self._block
-            block.reserved = Spend(
-                block.reserved.usd - reservation.usd,
-                block.reserved.tokens - reservation.tokens,
-                block.reserved.system_runs - reservation.system_runs,
-            )
-            self._record(block, place, calls, system_runs)
-            if time.monotonic() - block.began_s > _FLUSH_S:
-                with contextlib.suppress(StoreUnavailable):  # the block's reservation covers it until a flush succeeds
+            self._in_flight -= 1
+            self._reserved = self._reserved.minus(reservation) if self._in_flight else Spend()  # no rounding stays behind
+            self._record(place, calls, system_runs)
+            if time.monotonic() - self._began_s > _FLUSH_S:
+                with contextlib.suppress(StoreUnavailable):  # the allowance covers it until a flush succeeds
                     self.flush()
 
     def record_cached(self, place: Place) -> None:
         """Count an execution that the cache served."""
         with self._lock:
-            row = self._block.rows.setdefault((place.stage, place.iteration, place.component, ""), LedgerRow())
-            row.cache_hits += 1
+            self._rows.setdefault(place.row(""), LedgerRow()).cache_hits += 1
 
-    def record_compute(self, place: Place, seconds: float) -> None:
+    def record_compute(self, place: Place, seconds: float, *, gpu: bool = False) -> None:
         """Count seconds of training or scoring, which no model call shows."""
         with self._lock:
-            row = self._block.rows.setdefault((place.stage, place.iteration, place.component, "lrf"), LedgerRow())
-            row.seconds += seconds
+            row = self._rows.setdefault(place.row("lrf"), LedgerRow())
+            row.add(LedgerRow(seconds=seconds, gpu_seconds=seconds if gpu else 0.0))
 
     def flush(self) -> None:
-        """Settle the block: its rows replace its reservation in the ledger. Call at the end of a stage; cheap when idle."""
+        """Settle: rows of what was used replace the allowance in the ledger, but for the calls in flight. Call at the end of a
+        stage; cheap when idle.
+
+        Raises:
+            StoreUnavailable: no row is lost; they are settled the next time.
+        """
         with self._lock:
-            block = self._block
-            if not block.rows:
+            if not self._rows:
                 return
-            rows = [
-                {"stage": key[0], "iteration": key[1], "component": key[2], "model": key[3]}
-                | {name: getattr(row, name) for name in LedgerRow.__slots__}
-                for key, row in sorted(block.rows.items())
-            ]
-            record = {"block": block.name, "rows": rows, "seconds": round(time.monotonic() - block.began_s, 3)}
-            fresh, before = _Block(uuid.uuid4().hex[:16], reserved=block.reserved), self._before.plus(block.spent)
-            self._cover(fresh, before, Spend())  # calls in flight stay covered before their old block goes
-            self._write(f"{block.name}.settled", record)
-            # Only now in memory: a store that did not answer loses no row, the block is flushed the next time.
-            for key, row in block.rows.items():
-                self._settled.setdefault(key, LedgerRow()).add({name: getattr(row, name) for name in LedgerRow.__slots__})
-            self._before, self._block = before, fresh
+            now_s = time.monotonic()
+            seconds = round(now_s - self._began_s, 3)
+            self._ledger.append(lambda account: self._settlement(account, seconds))
+            self._rows, self._pending, self._began_s = {}, Spend(), now_s
 
     def rows(self) -> list[dict[str, Any]]:
-        """The ledger so far: one mapping per (stage, iteration, component, model), sorted."""
-        with self._lock:
-            merged: dict[tuple[str, int, str, str], LedgerRow] = {}
-            for source in (self._settled, self._block.rows):
-                for key, row in source.items():
-                    merged.setdefault(key, LedgerRow()).add({name: getattr(row, name) for name in LedgerRow.__slots__})
-        return [
-            {"stage": key[0], "iteration": key[1], "component": key[2], "model": key[3]}
-            | {name: getattr(row, name) for name in LedgerRow.__slots__}
-            for key, row in sorted(merged.items())
-        ]
+        """The ledger so far: one mapping per (stage, iteration, component, model), sorted. `usd` is None where a call of unknown
+        price is among them; `usd_known` sums the others.
 
-    def _record(self, block: _Block, place: Place, calls: list[CallUsage], system_runs: float) -> None:
+        Raises:
+            ArtifactCorrupt: a record of the ledger is damaged.
+        """
+        with self._lock:
+            found = as_records(merged([self._ledger.rows(), iter(self._rows.items())]))
+        return [{**row, "usd": None if row["unpriced_calls"] else row["usd"], "usd_known": row["usd"]} for row in found]
+
+    def _spent(self, account: Account) -> Spend:
+        return account.settled.plus(self._ledger.others(account).amount).plus(self._pending)
+
+    def _record(self, place: Place, calls: list[CallUsage], system_runs: float) -> None:
         models = sorted({call.model for call in calls}) or [""]
         for model in models:
-            row = block.rows.setdefault((place.stage, place.iteration, place.component, model), LedgerRow())
             of_model = [call for call in calls if call.model == model]
-            known = [call.usd for call in of_model if call.usd is not None]
-            usd = sum(known) if len(known) == len(of_model) else None
-            row.add(
-                {
-                    "calls": len(of_model),
-                    "tokens_in": sum(call.tokens_in for call in of_model),
-                    "tokens_out": sum(call.tokens_out for call in of_model),
-                    "usd": usd,
-                    "seconds": sum(call.latency_s for call in of_model),
-                    "system_runs": system_runs if model == models[0] else 0.0,
-                    "cache_hits": 0,
-                }
+            row = LedgerRow(
+                calls=len(of_model),
+                tokens_in=sum(call.tokens_in for call in of_model),
+                tokens_out=sum(call.tokens_out for call in of_model),
+                usd=sum(call.usd or 0.0 for call in of_model),
+                unpriced_calls=sum(call.usd is None for call in of_model),
+                seconds=sum(call.latency_s for call in of_model),
+                system_runs=system_runs if model == models[0] else 0.0,
+                lost_calls=sum(call.finish_reason == LOST for call in of_model),
             )
-        block.spent = block.spent.plus(
-            Spend(
-                sum(call.usd or 0.0 for call in calls),
-                sum(call.tokens_in + call.tokens_out for call in calls),
-                system_runs,
-                sum(call.usd is None for call in calls),
-            )
-        )
+            self._rows.setdefault(place.row(model), LedgerRow()).add(row)
+            self._pending = self._pending.plus(Spend(row.usd, row.tokens_in + row.tokens_out, row.system_runs, row.unpriced_calls))
 
-    def _held(self) -> Spend:
-        spent = self.spent()
+    def _held(self, account: Account) -> Spend:
+        spent = self._spent(account)
         each = self._held_runs / spent.system_runs if spent.system_runs else 0.0
         return Spend(spent.usd * each, round(spent.tokens * each), self._held_runs)
 
-    def _require_room(self, asked: Spend) -> None:
-        used = self.spent().plus(self._block.reserved).plus(self._held())
-        for name, unit in (("usd", "USD"), ("tokens", "tokens"), ("system_runs", "system runs")):
+    def _require_room(self, account: Account, asked: Spend) -> None:
+        spent, held = self._spent(account), self._held(account)
+        used = spent.plus(self._reserved).plus(held).plus(asked)
+        for name in self._capped:
             cap = getattr(self._caps, name)
-            if cap is not None and getattr(used, name) + getattr(asked, name) > cap + 1e-9:
+            if getattr(used, name) > cap + _ROUNDING:
+                unit = {"usd": "USD", "system_runs": "system runs"}.get(name, name)
                 raise BudgetExhausted(
-                    f"budget.{name} = {cap:g} would be exceeded: {getattr(self.spent(), name):.6g} {unit} used,"
-                    f" {getattr(self._held(), name):.6g} kept for the sealed test, and the next call may take {getattr(asked, name):.6g}.",
+                    f"budget.{name} = {cap:g} would be exceeded: {getattr(spent, name):.6g} {unit} used,"
+                    f" {getattr(held, name):.6g} kept for the sealed test, and the next call may take {getattr(asked, name):.6g}.",
                     remedy="Raise the cap and run `optimas resume`.",
                 )
 
-    def _cover(self, block: _Block, before: Spend, asked: Spend) -> None:
-        """Make sure the durable `block` covers what is spent, reserved and asked; `before`: what was settled ahead of it."""
-        needed = block.spent.plus(block.reserved).plus(asked)
-        names = [name for name in ("usd", "tokens", "system_runs") if getattr(self._caps, name) is not None]
-        if all(getattr(needed, name) <= getattr(block.size, name) + 1e-9 for name in names):
-            return
-        elsewhere = before.plus(self._unsettled)
-        wanted = {}
-        for name in names:
-            cap = float(getattr(self._caps, name))
-            wanted[name] = min(getattr(needed, name) + self._share * cap, cap - getattr(elsewhere, name))
-        size = Spend(wanted.get("usd", 0.0), int(wanted.get("tokens", 0)), wanted.get("system_runs", 0.0))
-        record = {"block": block.name, "usd": size.usd, "tokens": size.tokens, "system_runs": size.system_runs}
-        self._write(f"{block.name}.reserved", record)
-        block.size = size
+    def _others_settled(self) -> bool:
+        """Whether the ledger tells more of other processes than was known here."""
+        now_s = time.monotonic()
+        if self._ledger.others() == Allowance() or now_s - self._refreshed_s < _REFRESH_S:
+            return False
+        self._refreshed_s = now_s
+        return self._ledger.refresh()
 
-    def _write(self, name: str, record: Mapping[str, Any]) -> None:
-        if self._run is not None:
-            self._run.write_file(f"ledger/{name}.json", canonical_json(record).encode())
+    def _covers(self, needed: Spend) -> bool:
+        ours = self._ledger.allowance
+        in_time = self._caps.hours is None or time.monotonic() - self._began_s <= ours.seconds
+        return in_time and all(getattr(needed, name) <= getattr(ours.amount, name) + _ROUNDING for name in self._capped)
 
-    def _load(self, run: RunWorkspace) -> None:
-        """Sum every settled block; a reservation without its settlement counts in full."""
-        reserved: dict[str, Mapping[str, Any]] = {}
-        settled: set[str] = set()
-        for name in run.list_files("ledger"):
-            record: Mapping[str, Any] = _ledger_record(run, name)
-            if name.endswith(".reserved.json"):
-                reserved[record["block"]] = record
-                continue
-            settled.add(record["block"])
-            self._seconds_before += record["seconds"]
-            for row in record["rows"]:
-                key = (row["stage"], row["iteration"], row["component"], row["model"])
-                self._settled.setdefault(key, LedgerRow()).add(row)
-                self._before = self._before.plus(
-                    Spend(
-                        row["usd"] or 0.0,
-                        row["tokens_in"] + row["tokens_out"],
-                        row["system_runs"],
-                        row["calls"] if row["usd"] is None else 0,
-                    )
-                )
-        for block, record in reserved.items():
-            if block not in settled:
-                self._unsettled = self._unsettled.plus(Spend(record["usd"], int(record["tokens"]), record["system_runs"]))
+    def _extension(self, account: Account, asked: Spend) -> Entry:
+        """A larger allowance, with nothing settled."""
+        self._require_room(account, asked)
+        elapsed_s = time.monotonic() - self._began_s
+        return Entry(allowance=self._allowance(account, Spend(), self._pending.plus(self._reserved).plus(asked), elapsed_s))
 
+    def _settlement(self, account: Account, seconds: float) -> Entry:
+        """All that was used, and an allowance for the calls in flight; none without any."""
+        allowance = self._allowance(account, self._pending, self._reserved, 0.0) if self._in_flight else None
+        return Entry(self._rows, self._pending, seconds, allowance)
 
-def _ledger_record(run: RunWorkspace, name: str) -> dict[str, Any]:
-    data = run.read_file(name)
-    wanted = ("usd", "tokens", "system_runs") if name.endswith(".reserved.json") else ("rows", "seconds")
-    try:
-        record: Any = json.loads(data or b"")
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or any(key not in record for key in ("block", *wanted)):
-        raise ArtifactCorrupt(f"{run.uri}/{name} is not a ledger record.", remedy="Restore it from a copy: the caps depend on it.")
-    return record
+    def _allowance(self, account: Account, settling: Spend, needed: Spend, elapsed_s: float) -> Allowance:
+        """`needed` and some of each cap ahead, as far as the cap reaches beside what is settled and what others may spend."""
+        elsewhere = account.settled.plus(settling).plus(self._ledger.others(account).amount)
+        sizes = {}
+        for name in self._capped:
+            least, left = getattr(needed, name), getattr(self._caps, name) - getattr(elsewhere, name)
+            sizes[name] = max(least, min(least + self._share * getattr(self._caps, name), left))
+        amount = Spend(sizes.get("usd", 0.0), int(sizes.get("tokens", 0)), sizes.get("system_runs", 0.0))
+        return Allowance(amount, elapsed_s + _AHEAD_S)

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from optimas_core.artifacts import CallStore
+from optimas_core.artifacts import CallStore, Conflict
 from optimas_core.canonical import canonical_json, derive_seed, digest
+from optimas_core.crash_points import crash_point
 from optimas_core.errors import (
+    ArtifactCorrupt,
     AuthenticationFailed,
     BudgetExhausted,
     FormatError,
     Interrupted,
     LeaseLost,
+    StoreUnavailable,
     SystemDefinitionError,
     UserError,
 )
-from optimas_core.rollouts._budget import Budget, Place, Spend
+from optimas_core.rollouts._budget import Budget
 from optimas_core.rollouts._cache import CallCache
+from optimas_core.rollouts._ledger import Place, Spend
+from optimas_core.rollouts._threads import LoopThreads, in_short_thread
 from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, WorstCase, execute
 
 Status = Literal["ok", "missing", "format_error"]
 
 # A run cannot go on after these; every other failure of one execution leaves that one result missing.
-_STOPS_THE_RUN = (UserError, AuthenticationFailed, BudgetExhausted, Interrupted, LeaseLost)
+# The store's own faults are among them: what was paid for but could not be kept is no missing result.
+_STOPS_THE_RUN = (
+    UserError,
+    AuthenticationFailed,
+    BudgetExhausted,
+    Interrupted,
+    LeaseLost,
+    StoreUnavailable,
+    ArtifactCorrupt,
+    Conflict,
+)
 
 
-_SETTLE_POLL_S = 0.01
+_LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +131,12 @@ class RolloutEngine:
         self._cache = CallCache(calls)
         self._concurrency = concurrency
         self._scorer = scorer
+        # Asked before every paid execution; what it raises stops the run. Whoever drives the run sets it (lease, SIGTERM).
+        self.before_call: Callable[[], None] = lambda: None
+        self.last_failure: Exception | None = None  # of a component: what someone who got only missing results needs to know
         self._executing = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._threads = LoopThreads(concurrency)
 
     def use_scorer(self, scorer: LocalScorer) -> None:
         """Give the scorer that `per_input` knobs ask, once it is known."""
@@ -134,6 +156,7 @@ class RolloutEngine:
             BudgetExhausted, UserError, AuthenticationFailed, Interrupted, LeaseLost: the whole run must stop; tasks already in
                 flight finish first, so what they cost is recorded.
         """
+        self._threads.widen()
         makers = [functools.partial(self._run_one, task, stage, iteration) for task in tasks]
         return await ordered(makers, self._concurrency, on_done)
 
@@ -175,9 +198,11 @@ class RolloutEngine:
                 return await self.call(component, inputs, knobs, repeat=repeat, stage=stage, iteration=iteration)
             except _STOPS_THE_RUN:
                 raise
-            except Exception:
+            except Exception as error:
+                self.last_failure = error
                 return None  # missing: the caller leaves this candidate out
 
+        self._threads.widen()
         return await ordered([functools.partial(one, *item) for item in calls], self._concurrency, on_done)
 
     def deterministic(self, components: Iterable[str], configuration: Configuration) -> bool:
@@ -210,6 +235,7 @@ class RolloutEngine:
             status, reward, message = "format_error", self.system.metric_range[0], str(error)
         except Exception as error:  # whatever a component raises, this one result is missing
             status, message = "missing", f"{type(error).__name__}: {error}"
+            self.last_failure = error
         fraction = meter.executed / len(self.system.components)
         return Rollout(task.example.id, status, reward, trajectory, fraction, meter.tokens_in, meter.tokens_out, meter.usd, message)
 
@@ -249,21 +275,35 @@ class RolloutEngine:
         place: Place,
         meter: _Meter,
     ) -> Mapping[str, Any]:
+        self.before_call()
         share = 1 / len(self.system.components)
-        reservation = await self._reserve(item.worst_case(inputs, knobs), share)
-        context = CallContext(derive_seed("call", key))
+        worst = item.worst_case(inputs, knobs)
+        reservation = await self._reserve(worst, share)
+
+        async def again(bound: WorstCase) -> None:
+            nonlocal reservation
+            self._executing -= 1  # while it waits for room it makes none
+            try:
+                reservation = await self._reserve(bound, 0.0, beside=reservation)
+            finally:
+                self._executing += 1
+
+        context = CallContext(derive_seed("call", key), bound=worst, again=again)
         outputs: Mapping[str, Any] = {}
         status, message, ran = "ok", "", 0.0
         self._executing += 1
         try:
+            crash_point("paid-call.before")
             # Copies: a component that changes what it is given must not change what the cache serves to others.
             outputs = await item.body(copy.deepcopy(inputs), copy.deepcopy(knobs), context)
             ran = share
         except FormatError as error:
             status, message, ran = "format_error", error.message, share
         finally:
+            crash_point("paid-call.after")
             self._executing -= 1
             self.budget.settle(reservation, place, context.usage, system_runs=ran)
+            self._wake_next()
         meter.executed += 1
         usage = [
             {
@@ -286,19 +326,41 @@ class RolloutEngine:
             ) from None
         return {"component": item.name, "outputs": plain, "status": status, "error": message, "usage": usage}
 
-    async def _reserve(self, worst: WorstCase, system_runs: float) -> Spend:
+    async def _reserve(self, worst: WorstCase, system_runs: float, *, beside: Spend | None = None) -> Spend:
         """Worst cases of the calls in flight may fill a cap that their real cost does not: wait for them before giving up.
 
         Raises:
             BudgetExhausted: it does not fit beside what is really spent.
         """
+        first = True
         while True:
             try:
-                return self.budget.reserve(worst, system_runs)
+                reservation = self.budget.reserve(worst, system_runs, beside=beside)
             except BudgetExhausted:
                 if self._executing == 0 or not self.budget.fits_once_settled(worst, system_runs):
+                    self._wake_next()  # it may be told the same
                     raise
-            await asyncio.sleep(_SETTLE_POLL_S)
+            else:
+                self._wake_next()  # there may be room for another
+                return reservation
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if first:
+                self._waiting.append(turn)
+            else:
+                self._waiting.appendleft(turn)
+            first = False
+            # The time-out is for room made elsewhere: by another process, or by a proposer.
+            await asyncio.wait((turn,), timeout=_LOOK_AGAIN_S)
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+
+    def _wake_next(self) -> None:
+        """Let the one that has waited longest for room in the caps look again."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done() and not turn.get_loop().is_closed():
+                turn.set_result(None)
+                return
 
     async def _choose(
         self,
@@ -326,7 +388,8 @@ class RolloutEngine:
                 refused = error  # this value is out; the others still compete
         if not outputs:
             raise refused or SystemDefinitionError(f"{item.name}.{knob} has no values to choose from.", remedy="Name some.")
-        scores = await asyncio.to_thread(self._scorer, policy["lrf"], item.name, inputs, outputs)
+        scorer = self._scorer
+        scores = await in_short_thread(lambda: scorer(policy["lrf"], item.name, inputs, outputs))
         best = max(range(len(outputs)), key=lambda index: (scores[index], -index))
         return outputs[best]
 

@@ -65,7 +65,7 @@ class LrfSettings(Settings):
     backbone: str = Field(default="all-minilm-l6-v2", description="an embedded name or a Hugging Face model directory")
     loss: Literal["soft_gap", "bradley_terry"] = "soft_gap"
     beta: float = Field(default=4.0, gt=0, description="scale of the reward gap in soft_gap: target sigmoid(beta * (R+ - R-))")
-    lora_rank: int = Field(default=32, ge=1)
+    lora_rank: int = Field(default=32, ge=1, le=1024)
     lora_alpha: int = Field(default=16, ge=1)
     max_tokens: int = Field(default=256, ge=16, description="truncated from the middle of x_k, never inside y_k (paper: 2048)")
     learning_rate: float = Field(default=1e-3, gt=0, description="of LoRA and heads (Table 6: 2e-6, for an 8B backbone)")
@@ -93,6 +93,7 @@ class OptimizerSettings(Settings):
         description="proposals_first labels outputs of the proposals too; incumbent_only is the paper's order",
     )
     selection_mode: Literal["global", "per_input"] = "global"
+    leak_guard: bool = Field(default=True, description="drop proposals that copy text of an example into a prompt")
     opro_max_tokens: int = Field(512, ge=16, description="bound of one reply of the proposing model")
     opro_model: str | None = Field(
         default=None, description="module attribute of a client to propose with; default: the component's own model"

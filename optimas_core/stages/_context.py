@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optimas_core.artifacts import Artifact, RunWorkspace
 from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import ArtifactCorrupt, DataError
+from optimas_core.optimizers import LeakGuard
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings
 from optimas_core.system import CompoundSystem, Configuration, Example, Split
 
 if TYPE_CHECKING:
     from optimas_core.rewards import RewardModel
-
-Result = TypeVar("Result")
 
 
 class Progress(Protocol):
@@ -52,6 +49,7 @@ class StageContext:
     after_commit: Callable[[], None] = lambda: None
     _models: dict[str, RewardModel] = field(default_factory=dict)
     _models_lock: threading.Lock = field(default_factory=threading.Lock)
+    _leak_guard: LeakGuard | None = None
 
     def name(self, stage: str, request: Any) -> str:
         """The content address of a stage's result: stage, request and everything the run is made of."""
@@ -95,6 +93,12 @@ class StageContext:
             raise DataError(f"there is no example {unknown[0]!r} in the data.", remedy="Name ids of the run's own data.")
         return [known[name] for name in ids]
 
+    def leak_guard(self) -> LeakGuard:
+        """The guard over this run's data; its index is made at the first use."""
+        if self._leak_guard is None:
+            self._leak_guard = LeakGuard(self.split, self.system.inputs)
+        return self._leak_guard
+
     def reward_model(self, name: str) -> RewardModel:
         """The committed Local Reward Functions under `name`; the last one loaded is kept."""
         from optimas_core.rewards import RewardModel
@@ -104,7 +108,8 @@ class StageContext:
             if model is None:
                 artifact = self.required("lrf", name)
                 files = {file: artifact.read(file) for file in artifact.names if not file.startswith("metrics")}
-                model = RewardModel.from_files(files)
+                # The run's own setting says where the backbone lies, not the file that someone may have given us.
+                model = RewardModel.from_files(files, backbone=self.settings.lrf.backbone)
                 self._models.clear()
                 self._models[name] = model
             return model
@@ -115,26 +120,6 @@ class StageContext:
 
     def tell(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(what, done, total)
-
-
-async def in_short_thread(work: Callable[[], Result]) -> Result:
-    """Run blocking torch work in a thread that ends with it.
-
-    A thread that has used torch keeps OpenMP workers of its own; with more of them than cores every later generation is slower
-    (measured: 1.4 times on two cores), so no long-lived thread of ours may use torch.
-    """
-    outcome: Future[Result] = Future()
-
-    outcome.set_running_or_notify_cancel()  # from here on Ctrl-C cannot cancel it: its thread would fail to report
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # handed to whoever awaits
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="optimas-lrf").start()
-    return await asyncio.wrap_future(outcome)
 
 
 def json_file(value: Any) -> bytes:

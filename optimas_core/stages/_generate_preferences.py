@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from optimas_core.artifacts import current_version
 from optimas_core.canonical import derive_seed
-from optimas_core.errors import DataError
+from optimas_core.errors import DataError, FormatError, OptimasError, TemporaryError, UserError
 from optimas_core.optimizers import Attempt, Proposal
 from optimas_core.preferences import Variant, collect
 from optimas_core.stages._context import StageContext, json_file
-from optimas_core.stages._preference_tables import (
-    PAIRS_FILE,
-    ROLLOUTS_FILE,
-    SUMMARY_FILE,
-    preference_rows,
-    rollout_rows,
-    table_bytes,
-)
+from optimas_core.stages._preference_tables import SUMMARY_FILE, PreferenceTables
 from optimas_core.stages._proposing import propose
+from optimas_core.system import Example
+
+# Rollouts of so many examples keep any number of calls in flight busy; their rows take some megabytes.
+_PART_EXAMPLES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class PreferenceRequest:
 
 
 PROPOSALS_FILE = "proposals.json"
+DROPPED_FILE = "dropped.json"
 RANKING_FILE = "ranking.json"
 
 
@@ -63,14 +62,16 @@ async def make_proposals(context: StageContext, request: ProposeRequest) -> str:
             iteration=request.iteration,
             attempts=_attempts(context, request),
         )
-        files = {PROPOSALS_FILE: json_file([item.to_json() for item in found])}
+        files = {PROPOSALS_FILE: json_file([item.to_json() for item in found.kept])}
+        if found.dropped:
+            files[DROPPED_FILE] = json_file([item.to_json() for item in found.dropped])
         context.commit("proposals", name, files, {"configuration": request.configuration})
     return name
 
 
 def _attempts(context: StageContext, request: ProposeRequest) -> list[Attempt]:
     """Earlier proposals of this knob with their measured mean rewards, which are on one scale over all iterations."""
-    rankings = [json.loads(context.required("proposals", name).read(RANKING_FILE)) for name in reversed(request.rankings)]
+    rankings = [context.required("proposals", name).read_json(RANKING_FILE, "knob", "candidates") for name in reversed(request.rankings)]
     return [
         Attempt(item["values"], item["measured_reward"])
         for ranking in rankings
@@ -81,36 +82,40 @@ def _attempts(context: StageContext, request: ProposeRequest) -> list[Attempt]:
 
 
 def read_proposals(context: StageContext, name: str) -> list[Proposal]:
-    return [Proposal.from_json(item) for item in json.loads(context.required("proposals", name).read(PROPOSALS_FILE))]
+    return [Proposal.from_json(item) for item in context.required("proposals", name).read_json(PROPOSALS_FILE)]
+
+
+def read_dropped(context: StageContext, name: str) -> list[dict[str, Any]]:
+    """What the leak guard dropped, with its reasons."""
+    artifact = context.required("proposals", name)
+    dropped: list[dict[str, Any]] = artifact.read_json(DROPPED_FILE) if DROPPED_FILE in artifact.names else []
+    return dropped
 
 
 async def generate_preferences(context: StageContext, request: PreferenceRequest) -> str:
     """Commit pairs.parquet and rollouts.parquet; returns the artifact's name. Nothing to do where it exists.
 
     Raises:
-        DataError: not one candidate could be measured.
+        DataError: not one candidate could be measured, because of the system itself.
+        TemporaryError: not one could be, because of a model or a store.
     """
     name = context.name("generate-preferences", asdict(request))
     if context.existing("preferences", name) is not None:
         return name
-    settings = context.settings.preferences
     configuration = context.configuration(request.configuration)
-    collected = []
-    for component in request.components:
+    found = read_proposals(context, request.proposals) if request.proposals else []
+    tables = PreferenceTables(request.configuration, request.iteration, run_id=context.run.run_id, created_at=context.created_at)
+    for component in sorted(request.components):
         item = context.system.components[component]
         knobs = {**item.defaults, **configuration.of(component)}
-        proposals = [
-            Variant(proposal.label, {**knobs, **proposal.values})
-            for proposal in (read_proposals(context, request.proposals) if request.proposals else [])
-            if proposal.component == component
-        ]
-        collected.append(
-            await collect(
+        proposals = [Variant(proposal.label, {**knobs, **proposal.values}) for proposal in found if proposal.component == component]
+        for part in _parts(context.examples(request.examples)):
+            data = await collect(
                 context.engine,
                 component,
-                context.examples(request.examples),
+                part,
                 configuration,
-                settings,
+                context.settings.preferences,
                 stage="generate-preferences",
                 iteration=request.iteration,
                 seed=derive_seed("preferences", context.settings.seed, request.iteration),
@@ -118,29 +123,30 @@ async def generate_preferences(context: StageContext, request: PreferenceRequest
                 candidates=2 if proposals else None,
                 on_progress=context.progress,
             )
-        )
-    if not any(record.rollouts for data in collected for record in data.inputs):
-        raise DataError(
-            f"no candidate output of {list(request.components)} could be measured.",
-            remedy="Run the system on one training example yourself to see the error; `optimas doctor` does.",
-        )
-    run_id, created_at = context.run.run_id, context.created_at
-    files = {
-        PAIRS_FILE: table_bytes("preferences", preference_rows(collected, request.configuration, request.iteration), run_id, created_at),
-        ROLLOUTS_FILE: table_bytes("rollouts", rollout_rows(collected, request.configuration), run_id, created_at),
-        SUMMARY_FILE: json_file(
-            {
-                data.component: {
-                    "inputs": len(data.inputs),
-                    "pairs": sum(len(record.pairs) for record in data.inputs),
-                    "rollouts_done": data.rollouts_done,
-                    "rollouts_saved": data.rollouts_saved,
-                }
-                for data in collected
-            }
-        ),
-    }
+            tables.add(data)
+    files = tables.files()
+    if not any(counted["rollouts_done"] for counted in tables.summary.values()):
+        raise _nothing_measured(request.components, context.engine.last_failure)
+    files[SUMMARY_FILE] = json_file(tables.summary)
     inputs = {"configuration": request.configuration} | ({"proposals": request.proposals} if request.proposals else {})
     schemas = {"preferences": current_version("preferences"), "rollouts": current_version("rollouts")}
     context.commit("preferences", name, files, inputs, schemas)
     return name
+
+
+def _parts(examples: Sequence[Example]) -> list[Sequence[Example]]:
+    """Many examples are measured part by part, in the order of the tables, so that only a part's rows are in memory."""
+    if len(examples) <= _PART_EXAMPLES:
+        return [examples]
+    ordered = sorted(examples, key=lambda example: example.id)
+    return [ordered[start : start + _PART_EXAMPLES] for start in range(0, len(ordered), _PART_EXAMPLES)]
+
+
+def _nothing_measured(components: Sequence[str], failure: Exception | None) -> OptimasError:
+    """What to raise: bad input, unless the last thing that failed was a model or a store."""
+    problem = f"no candidate output of {list(components)} could be measured"
+    if isinstance(failure, OptimasError):
+        kind = DataError if isinstance(failure, UserError | FormatError) else TemporaryError
+        return kind(f"{problem}: {failure.message.rstrip('.')}.", remedy=failure.remedy)
+    said = f": {f'{type(failure).__name__}: {failure}'[:300].rstrip('.')}" if failure is not None else ""
+    return DataError(f"{problem}{said}.", remedy="Run the system on one training example yourself to see the error; `optimas doctor` does.")

@@ -6,7 +6,6 @@ measured rollouts, in a race, and the result says so.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +15,9 @@ from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.optimizers import Attempt, Proposal, choice_probabilities, draw_better
 from optimas_core.preferences import INCUMBENT
 from optimas_core.rewards import AlignmentResult, better_than_chance, decision_alignment
-from optimas_core.stages._context import StageContext, in_short_thread, json_file
-from optimas_core.stages._generate_preferences import RANKING_FILE, read_proposals
+from optimas_core.rollouts import in_short_thread
+from optimas_core.stages._context import StageContext, json_file
+from optimas_core.stages._generate_preferences import RANKING_FILE, read_dropped, read_proposals
 from optimas_core.stages._inputs import frozen_inputs
 from optimas_core.stages._lrf import held_out_ids, read_metrics
 from optimas_core.stages._preference_tables import read_measured
@@ -72,7 +72,7 @@ async def local_optimize(context: StageContext, request: OptimizeRequest) -> str
 
 
 def read_ranking(context: StageContext, name: str) -> dict[str, Any]:
-    ranking: dict[str, Any] = json.loads(context.required("proposals", name).read(RANKING_FILE))
+    ranking: dict[str, Any] = context.required("proposals", name).read_json(RANKING_FILE, "values", "reason")
     return ranking
 
 
@@ -89,10 +89,11 @@ async def _rank(context: StageContext, request: OptimizeRequest) -> dict[str, An
     _add_measured(context, request, candidates, shown)
     alignment, trusted, why = _trust(context, request)
     configuration = context.configuration(request.configuration)
+    dropped = read_dropped(context, request.proposals)
     if len(candidates) == 1:
         chosen, reason, steered = 0, "nothing was proposed", "lrf"
     elif trusted and request.lrf:
-        chosen, reason = await _by_local_reward(context, request, configuration, candidates)
+        chosen, reason = await _by_local_reward(context, request, configuration, candidates, dropped)
         steered = "lrf"
     else:
         chosen, reason = await _by_measurement(context, request, configuration, candidates)
@@ -123,6 +124,7 @@ async def _rank(context: StageContext, request: OptimizeRequest) -> dict[str, An
             }
             for index, (item, probability) in enumerate(zip(candidates, probabilities, strict=True))
         ],
+        "dropped": dropped,
         "chosen": candidates[chosen].label,
         "values": values,
         "reason": reason,
@@ -154,9 +156,14 @@ def _add_measured(context: StageContext, request: OptimizeRequest, candidates: S
 
 
 async def _by_local_reward(
-    context: StageContext, request: OptimizeRequest, configuration: Configuration, candidates: list[_Candidate]
+    context: StageContext,
+    request: OptimizeRequest,
+    configuration: Configuration,
+    candidates: list[_Candidate],
+    dropped: list[dict[str, Any]],
 ) -> tuple[int, str]:
-    """Score all candidates on the search inputs; further local steps propose again, knowing the scores so far."""
+    """Score all candidates on the search inputs; further local steps propose again, knowing the scores so far. What the leak guard
+    catches then is added to `dropped`."""
     inputs = await frozen_inputs(context, request.component, request.examples, configuration, stage=STAGE, iteration=request.iteration)
     await _score(context, request, configuration, candidates, inputs)
     _keep_common_inputs(candidates)
@@ -174,8 +181,11 @@ async def _by_local_reward(
             attempts=attempts,
             step=step,
         )
+        caught = {item["label"] for item in dropped}
+        dropped += [item.to_json() for item in refined.dropped if item.proposal.label not in caught]
+        fresh = {item.label: item for item in refined.kept if not set(item.sources) & set(inputs)}
         known = {item.label for item in candidates}
-        new = [_Candidate(item, item.label, {}, {}) for item in refined if item.label not in known and not set(item.sources) & set(inputs)]
+        new = [_Candidate(item, label, {}, {}) for label, item in fresh.items() if label not in known]
         await _score(context, request, configuration, new, inputs)
         candidates += new
         _keep_common_inputs(candidates)

@@ -11,8 +11,8 @@ from typing import Any
 from optimas_core.canonical import derive_seed
 from optimas_core.errors import DataError
 from optimas_core.rewards import RewardModel, RewardPair, split_by_example
-from optimas_core.rollouts import Place
-from optimas_core.stages._context import StageContext, in_short_thread, json_file
+from optimas_core.rollouts import Place, in_short_thread
+from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import read_pairs
 
 METRICS_FILE = "metrics.json"
@@ -72,9 +72,16 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
         return {**model.to_files(), METRICS_FILE: json_file(metrics)}
 
     files = await in_short_thread(train)
-    context.budget.record_compute(Place("train-lrf", 0, ""), time.monotonic() - started)
+    _record(context, Place("train-lrf", 0, ""), started)
     context.commit("lrf", name, files, {"preferences": ",".join(request.preferences)})
     return name
+
+
+def _record(context: StageContext, place: Place, started_s: float) -> None:
+    """Seconds of fitting in the ledger."""
+    import torch
+
+    context.budget.record_compute(place, time.monotonic() - started_s, gpu=torch.cuda.is_available())
 
 
 async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
@@ -92,7 +99,7 @@ async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
     started = time.monotonic()
     context.progress(f"adapting the reward function of {request.component}", 0, 1)
     files = await in_short_thread(lambda: _adapted_files(context, request, fresh, replay, guard))
-    context.budget.record_compute(Place("adapt-lrf", request.iteration, request.component), time.monotonic() - started)
+    _record(context, Place("adapt-lrf", request.iteration, request.component), started)
     context.commit("lrf", name, files, {"lrf": request.lrf, "preferences": request.mini_batch})
     context.forget_reward_models()  # the model was changed in place and is no longer what its name says
     return name
@@ -137,7 +144,7 @@ def guard_pairs(components: Sequence[str], pairs: Sequence[RewardPair], held_out
 
 def read_metrics(context: StageContext, name: str) -> dict[str, Any]:
     """What training or adaptation recorded beside the weights."""
-    data = json.loads(context.required("lrf", name).read(METRICS_FILE))
+    data = context.required("lrf", name).read_json(METRICS_FILE)
     if not isinstance(data, dict):
         raise DataError(f"lrf/{name}/{METRICS_FILE} is not an object.", remedy="Delete the artifact; it is derived again.")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ def _with_changes(settings: RunSettings, name: str | None, seed: int | None, wor
         split = settings.data.split.model_copy(update={"seed": seed})
         changes |= {"seed": seed, "data": settings.data.model_copy(update={"split": split})}
     if workspace is not None:
-        place = workspace if "://" in workspace else str(Path(workspace).resolve())
+        place = workspace if "://" in workspace else os.path.abspath(workspace)
         changes["workspace"] = place
     return settings.model_copy(update=changes)
 
@@ -189,7 +190,7 @@ def check_backbone(settings: RunSettings) -> Path:
 
     name = settings.lrf.backbone
     path = embedded_path(name) if name in EMBEDDED else Path(name)
-    if not (path / "config.json").is_file():
+    if not os.path.isfile(path / "config.json"):  # unlike Path.is_file it also knows a name that is too long
         raise EnvironmentNotReady(f"lrf.backbone: {path} holds no Hugging Face model.", remedy="Correct lrf.backbone.")
     return path
 
@@ -216,9 +217,17 @@ def _spec(project: Project) -> dict[str, Any]:
             "test": len(project.split.test),
         },
         "start": project.system.configuration.digest,
+        "prices": _price_digest(project),
         "producer": f"optimas-kube {__version__}",
         "created_at": datetime.now(UTC).replace(microsecond=0).isoformat(),
     }
+
+
+def _price_digest(project: Project) -> str:
+    """Digest of what the run's models cost by what is known now; None stands for an unknown price."""
+    clients = [client for item in project.system.components.values() for client in item.clients]
+    prices = {client.id: client.price for client in (*clients, *project.proposing)}
+    return digest({name: price and [price.usd_per_million_in, price.usd_per_million_out] for name, price in prices.items()})
 
 
 def _build(where: str, directory: Path) -> tuple[CompoundSystem, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimas_core.artifacts import Artifact, read_table, write_table
+from optimas_core.artifacts import Artifact, TableWriter, read_table, write_table
 from optimas_core.canonical import canonical_json
+from optimas_core.errors import ArtifactCorrupt
 from optimas_core.optimizers import Observation
 from optimas_core.preferences import Collected
 from optimas_core.rewards import RewardPair
@@ -18,32 +20,66 @@ ROLLOUTS_FILE = "rollouts.parquet"
 SUMMARY_FILE = "summary.json"
 
 
-def preference_rows(collected: Sequence[Collected], configuration: str, iteration: int) -> list[dict[str, Any]]:
-    """Rows of the preferences table, sorted, so that equal data is equal bytes."""
-    rows = [
-        {
-            "component": data.component,
-            "example_id": record.example_id,
-            "context_json": canonical_json(record.context),
-            "chosen_json": canonical_json(pair.chosen.output),
-            "rejected_json": canonical_json(pair.rejected.output),
-            "reward_chosen": pair.chosen.mean,
-            "reward_rejected": pair.rejected.mean,
-            "se_chosen": pair.se_chosen,
-            "se_rejected": pair.se_rejected,
-            "n_chosen": len(pair.chosen.rewards),
-            "n_rejected": len(pair.rejected.rewards),
-            "configuration_digest": configuration,
-            "iteration": iteration,
+class PreferenceTables:
+    """Both tables of one stage, written piece by piece: what is in memory is a part's rows and the compressed files.
+
+    Parts come in the order of (component, example id), so that equal data is equal bytes however it was cut.
+    """
+
+    def __init__(self, configuration: str, iteration: int, *, run_id: str, created_at: str) -> None:
+        self._configuration = configuration
+        self._iteration = iteration
+        self._sinks = {"preferences": io.BytesIO(), "rollouts": io.BytesIO()}
+        self._writers = {table: TableWriter(table, sink, run_id=run_id, created_at=created_at) for table, sink in self._sinks.items()}
+        self.summary: dict[str, dict[str, int]] = {}
+
+    def add(self, data: Collected) -> None:
+        """Write a part's rows."""
+        self._writers["preferences"].append(preference_rows(data, self._configuration, self._iteration))
+        self._writers["rollouts"].append(rollout_rows(data, self._configuration))
+        counted = {
+            "inputs": len(data.inputs),
+            "pairs": sum(len(record.pairs) for record in data.inputs),
+            "rollouts_done": data.rollouts_done,
+            "rollouts_saved": data.rollouts_saved,
         }
-        for data in collected
-        for record in data.inputs
-        for pair in record.pairs
-    ]
+        before = self.summary.get(data.component, {})
+        self.summary[data.component] = {name: before.get(name, 0) + value for name, value in counted.items()}
+
+    def files(self) -> dict[str, bytes]:
+        """The finished files. Nothing can be added after this."""
+        for writer in self._writers.values():
+            writer.close()
+        return {PAIRS_FILE: self._sinks["preferences"].getvalue(), ROLLOUTS_FILE: self._sinks["rollouts"].getvalue()}
+
+
+def preference_rows(data: Collected, configuration: str, iteration: int) -> list[dict[str, Any]]:
+    """Rows of the preferences table, sorted, so that equal data is equal bytes."""
+    rows = []
+    for record in data.inputs:
+        context = canonical_json(record.context)  # one text for all the input's pairs
+        rows += [
+            {
+                "component": data.component,
+                "example_id": record.example_id,
+                "context_json": context,
+                "chosen_json": canonical_json(pair.chosen.output),
+                "rejected_json": canonical_json(pair.rejected.output),
+                "reward_chosen": pair.chosen.mean,
+                "reward_rejected": pair.rejected.mean,
+                "se_chosen": pair.se_chosen,
+                "se_rejected": pair.se_rejected,
+                "n_chosen": len(pair.chosen.rewards),
+                "n_rejected": len(pair.rejected.rewards),
+                "configuration_digest": configuration,
+                "iteration": iteration,
+            }
+            for pair in record.pairs
+        ]
     return sorted(rows, key=lambda row: (row["component"], row["example_id"], row["chosen_json"], row["rejected_json"]))
 
 
-def rollout_rows(collected: Sequence[Collected], configuration: str) -> list[dict[str, Any]]:
+def rollout_rows(data: Collected, configuration: str) -> list[dict[str, Any]]:
     """Rows of the rollouts table: every measured candidate output, missing ones with a null reward."""
     rows = [
         {
@@ -60,7 +96,6 @@ def rollout_rows(collected: Sequence[Collected], configuration: str) -> list[dic
             "usd": rollout.usd,
             "configuration_digest": configuration,
         }
-        for data in collected
         for record in data.inputs
         for labels, repeat, output, rollout in _with_labels(record)
     ]
@@ -78,7 +113,17 @@ def table_bytes(table: str, rows: Sequence[Mapping[str, Any]], run_id: str, crea
 
 
 def read_pairs(artifact: Artifact, component: str | None = None) -> list[RewardPair]:
-    """The artifact's pairs, of one component or of all."""
+    """The artifact's pairs, of one component or of all.
+
+    Raises:
+        ArtifactCorrupt: damaged, or the columns of the two rewards are swapped.
+    """
+    file = f"{artifact.uri}/{PAIRS_FILE}"
+    rows = read_table("preferences", artifact.read(PAIRS_FILE), file=file)
+    if any(row["reward_chosen"] <= row["reward_rejected"] for row in rows):  # ties give no pair
+        raise ArtifactCorrupt(
+            f"{file}: column reward_chosen is not above column reward_rejected.", remedy="Delete its artifact folder and resume the run."
+        )
     return [
         RewardPair(
             row["component"],
@@ -89,7 +134,7 @@ def read_pairs(artifact: Artifact, component: str | None = None) -> list[RewardP
             row["reward_chosen"],
             row["reward_rejected"],
         )
-        for row in read_table("preferences", artifact.read(PAIRS_FILE), file=f"{artifact.uri}/{PAIRS_FILE}")
+        for row in rows
         if component is None or row["component"] == component
     ]
 

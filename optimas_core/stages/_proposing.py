@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optimas_core.artifacts import Artifact
 from optimas_core.canonical import derive_seed, digest
+from optimas_core.crash_points import crash_point
 from optimas_core.errors import ConfigurationError
 from optimas_core.models import ModelReply
 from optimas_core.optimizers import (
     Attempt,
     Demonstrations,
+    Dropped,
     Edits,
     OtherValues,
     Proposal,
@@ -28,6 +31,14 @@ from optimas_core.system import CallContext, Component, Configuration, Prompt, P
 _TEMPLATE_TOKENS = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What the proposers made: the candidates, and those the leak guard dropped."""
+
+    kept: list[Proposal]
+    dropped: list[Dropped]
+
+
 async def propose(
     context: StageContext,
     *,
@@ -38,8 +49,8 @@ async def propose(
     iteration: int,
     attempts: Sequence[Attempt] = (),
     step: int = 0,
-) -> list[Proposal]:
-    """Proposals for one knob, each proposer's in turn, without repeats and without the incumbent."""
+) -> Proposed:
+    """Proposals for one knob, each proposer's in turn, without repeats, without the incumbent and without copies of examples."""
     item = context.system.components[component]
     knobs = {**item.defaults, **configuration.of(component)}
     situation = Situation(
@@ -54,7 +65,7 @@ async def propose(
     place = Place("generate-preferences" if step == 0 else "local-optimize", iteration, component)
     found: list[Proposal] = []
     if not isinstance(item.space[knob], PromptSpace):
-        return await OtherValues().propose(situation)
+        return Proposed(await OtherValues().propose(situation), [])
     for kind in context.settings.optimizers.proposers:
         match kind:
             case "opro":
@@ -63,7 +74,11 @@ async def propose(
                 found += await _proposer(Demonstrations(), situation)
             case "edits":
                 found += await _proposer(Edits(), situation)
-    return [proposal for proposal in without_repeats(found, knobs) if _is_inside(item, proposal)]
+    inside = [proposal for proposal in without_repeats(found, knobs) if _is_inside(item, proposal)]
+    if not context.settings.optimizers.leak_guard:
+        return Proposed(inside, [])
+    incumbent, start = Prompt.from_json(knobs[knob]), Prompt.from_json(item.defaults[knob])
+    return Proposed(*context.leak_guard().split(inside, incumbent, start))
 
 
 def _is_inside(component: Component, proposal: Proposal) -> bool:
@@ -82,15 +97,18 @@ async def _proposer(proposer: Proposer, situation: Situation) -> list[Proposal]:
 class _CachedCalls(CallContext):
     """Model calls through the run's call cache: a proposal that was paid for before a kill is not asked for again."""
 
-    def __init__(self, context: StageContext, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, context: StageContext, seed: int, bound: WorstCase, again: Callable[[WorstCase], Coroutine[Any, Any, None]]) -> None:
+        super().__init__(seed, bound=bound, again=again)
         self._stage = context
 
     async def complete(self, client: Any, request: Any) -> Any:
         paid: list[ModelReply] = []
 
         async def ask() -> dict[str, Any]:
+            self._stage.engine.before_call()
+            crash_point("proposal-call.before")
             paid.append(await CallContext.complete(self, client, request))
+            crash_point("proposal-call.after")
             return {"component": "", "outputs": {"text": paid[0].text}, "status": "ok", "error": "", "usage": []}
 
         record, _ = await self._stage.engine.remember(digest(["model", client.id, request.to_json()]), ask)
@@ -110,10 +128,16 @@ async def _opro(context: StageContext, situation: Situation, place: Place) -> li
         return []
     most = context.settings.optimizers.opro_max_tokens
     asked = meta_prompt(situation, Prompt.from_json(situation.knobs[situation.knob]))
-    tokens_in = (client.count_tokens(asked) + _TEMPLATE_TOKENS) * situation.count
-    usd = client.price.usd(tokens_in, most * situation.count) if client.price else None
-    reservation = context.budget.reserve(WorstCase(tokens_in + most * situation.count, usd), 0.0)
-    calls = _CachedCalls(context, situation.seed)
+    tokens_in = client.count_tokens(asked) + _TEMPLATE_TOKENS
+    one = WorstCase(tokens_in + most, client.price.usd(tokens_in, most) if client.price else None)
+    every = WorstCase(one.tokens * situation.count, None if one.usd is None else one.usd * situation.count)
+    reservation = context.budget.reserve(every, 0.0)
+
+    async def again(bound: WorstCase) -> None:
+        nonlocal reservation
+        reservation = context.budget.reserve(bound, 0.0, beside=reservation)
+
+    calls = _CachedCalls(context, situation.seed, one, again)
     try:
         return await Opro(client, calls, max_tokens=most).propose(situation)
     finally:

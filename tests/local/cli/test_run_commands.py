@@ -60,7 +60,7 @@ def test_a_run_from_doctor_to_gc(optimas: Command, scripted_project: Write, tmp_
     assert watched.code == 0 and "finished" in watched.out.splitlines()[-1] and len(watched.out.splitlines()) == 7
     report = optimas("report", place, "colours", "--json", "-o", tmp_path / "here")
     assert json.loads(report.out)["verdict"] == ended["verdict"]
-    assert {file.name for file in (tmp_path / "here").iterdir()} == {"report.html", "report.json", "report.md"}
+    assert {file.name for file in (tmp_path / "here").iterdir()} == {"ledger.parquet", "report.html", "report.json", "report.md"}
     (tmp_path / "file").write_text("")
     assert optimas("report", place, "colours", "-o", tmp_path / "file").code == 2
     changed = json.loads(optimas("diff", place, "colours", "--json").out)

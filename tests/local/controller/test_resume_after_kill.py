@@ -5,7 +5,6 @@ The run that is killed begins from the other one's spec.json, so both have the s
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -65,12 +64,6 @@ def states(workspace: str) -> list[dict[str, Any]]:
 
 def lines(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def spent_tokens(workspace: str, settled_only: bool = True) -> int:
-    run = Workspace.open(workspace).run(RUN)
-    records = [json.loads(run.read_file(name) or b"{}") for name in run.list_files("ledger") if name.endswith(".settled.json")]
-    return sum(row["tokens_in"] + row["tokens_out"] for record in records for row in record["rows"])
 
 
 def kill_and_compare(project: Path, straight: str, killed: str, logs: Path, points: Callable[[int], list[tuple[int, bool]]]) -> None:

@@ -25,7 +25,7 @@ def workspace(tmp_path) -> Workspace:
     run.commit_artifact("lrf", KEPT, {"x.bin": b"1"}, **FACTS)
     run.put_configuration({"k": 1})
     run.write_file("report/report.html", b"")
-    run.write_file("ledger/part-0.parquet", b"")
+    run.ledger.append(0, b"{}")
     workspace.calls.put("e" * 32, {"n": 1})
     workspace.promoted("qa").promote("f" * 32, run_id="r1", at="t")
     store = workspace.store

@@ -24,6 +24,9 @@ def backbone(tmp_path: Path) -> dict[str, str]:
     return {"rung": "frozen", "backbone": str(tmp_path / "backbone")}
 
 
+CLIENT = 'client = Scripted(reply, latency_s=float(os.environ.get("SCRIPTED_LATENCY_S", "0")))'  # as the scripted project writes it
+
+
 def refused(optimas: Command, path: Path, *said: str, command: str = "run") -> None:
     found = optimas(command, path)
     assert found.code == 2, found
@@ -140,13 +143,13 @@ def test_a_metric_that_gives_no_score(optimas: Command, scripted_project: Write,
 
 
 def test_a_price_that_is_not_known(optimas: Command, scripted_project: Write) -> None:
-    path = edited(scripted_project(budget={"usd": 1.0}), "Scripted(reply)", "Scripted(reply, price=None)")
+    path = edited(scripted_project(budget={"usd": 1.0}), CLIENT, "client = Scripted(reply, price=None)")
     refused(optimas, path, "the price of 'scripted/model' is unknown", "`prices`")
 
 
 def test_a_proposing_model_s_price_counts_too(optimas: Command, scripted_project: Write) -> None:
     path = scripted_project(budget={"usd": 1.0}, optimizers={"opro_model": "other"})
-    edited(path, "client = Scripted(reply)", 'client = Scripted(reply)\nother = Scripted(reply, id="o", price=None)')
+    edited(path, CLIENT, 'client = Scripted(reply)\nother = Scripted(reply, id="o", price=None)')
     refused(optimas, path, "the price of 'o' is unknown")
 
 
@@ -176,14 +179,14 @@ def test_a_backbone_that_is_none(optimas: Command, scripted_project: Write) -> N
 
 def test_an_endpoint_that_does_not_answer(optimas: Command, scripted_project: Write, backbone: dict[str, str]) -> None:
     path = scripted_project(lrf=backbone)
-    edited(path, "client = Scripted(reply)", 'client = OpenAICompatible("m", base_url="http://127.0.0.1:9/v1")\nclient.calls = 0')
+    edited(path, CLIENT, 'client = OpenAICompatible("m", base_url="http://127.0.0.1:9/v1")\nclient.calls = 0')
     edited(path, "from optimas_core.models import Scripted", "from optimas_core.models import OpenAICompatible")
     refused(optimas, path, "127.0.0.1:9")
 
 
 def test_an_unreachable_proposing_model(optimas: Command, scripted_project: Write, backbone: dict[str, str]) -> None:
     path = scripted_project(lrf=backbone, optimizers={"opro_model": "other"})
-    edited(path, "client = Scripted(reply)", 'client = Scripted(reply)\nother = OpenAICompatible("m", base_url="http://127.0.0.1:9/v1")')
+    edited(path, CLIENT, 'client = Scripted(reply)\nother = OpenAICompatible("m", base_url="http://127.0.0.1:9/v1")')
     edited(path, "from optimas_core.models import Scripted", "from optimas_core.models import OpenAICompatible, Scripted")
     refused(optimas, path, "127.0.0.1:9")
 
@@ -191,7 +194,7 @@ def test_an_unreachable_proposing_model(optimas: Command, scripted_project: Writ
 def test_a_local_model_that_cannot_be_read(optimas: Command, scripted_project: Write, backbone: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     path = scripted_project(lrf=backbone)
-    edited(path, "client = Scripted(reply)", f"client = Local({str(tmp_path / 'model')!r})\nclient.calls = 0")
+    edited(path, CLIENT, f"client = Local({str(tmp_path / 'model')!r})\nclient.calls = 0")
     edited(path, "from optimas_core.models import Scripted", "from optimas_core.models import Local")
     refused(optimas, path, str(tmp_path / "model"))
 

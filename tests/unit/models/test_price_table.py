@@ -47,11 +47,9 @@ def test_an_impossible_price_is_refused(bad: float) -> None:
         price_of("openai/gpt-4o", {"my-model": Price(bad, 1.0)})
 
 
-def test_the_shipped_table_is_dated_and_its_digest_follows_its_prices() -> None:
+def test_the_shipped_table_is_dated() -> None:
     table = PriceTable.shipped()
     assert date.fromisoformat(table.as_of) <= date(2026, 11, 21) and table.source
-    assert table.digest == PriceTable.shipped().digest
-    assert table.digest != table.overridden({"openai/gpt-4o": Price(1.0, 1.0)}).digest
     assert all(price.usd_per_million_in > 0 for price in table.models.values())
 
 

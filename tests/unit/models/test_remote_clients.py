@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ class Recorder:
     """Stands for an SDK client: keeps the arguments of each call and gives one fixed answer."""
 
     def __init__(self, answer: Any) -> None:
+        self.answer = answer
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
         def method(name: str) -> Any:
@@ -39,14 +41,15 @@ class Recorder:
 
             return SimpleNamespace(create=call)
 
-        self.chat = SimpleNamespace(completions=method("chat"))
-        self.completions = method("completion")
         self.messages = method("messages")
 
+    async def post(self, path: str, *, cast_to: type, body: Any, options: Any) -> Any:
+        assert cast_to is bytes
+        self.calls.append((path, body | {"timeout": options["timeout"]}))
+        return json.dumps(self.answer).encode()
 
-CHAT = SimpleNamespace(
-    choices=[SimpleNamespace(message=SimpleNamespace(content="yes. no", refusal=None), text="yes. no", finish_reason="stop")]
-)
+
+CHAT = {"choices": [{"message": {"content": "yes. no", "refusal": None}, "text": "yes. no", "finish_reason": "stop"}]}
 MESSAGE = SimpleNamespace(content=[SimpleNamespace(type="text", text="yes\nno")], stop_reason="end_turn")
 
 
@@ -129,7 +132,7 @@ def test_openai_request_of_a_hosted_model() -> None:
     asyncio.run(wire.send(sdk, REQUEST, 3.0))
     asyncio.run(wire.send(sdk, ModelRequest(prompt="raw text"), 3.0))
     (name, sent), (raw_name, raw) = sdk.calls
-    assert (name, raw_name) == ("chat", "chat")
+    assert (name, raw_name) == ("/chat/completions", "/chat/completions")
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."} and len(sent["messages"]) == 4
     assert {key: sent[key] for key in ("max_completion_tokens", "temperature", "top_p", "seed", "stop", "timeout")} == {
         "max_completion_tokens": 9,
@@ -156,8 +159,8 @@ def test_a_compatible_server_gets_raw_prompts_and_adapter_names() -> None:
     for request in (ModelRequest(prompt="raw"), ModelRequest(prompt="raw", adapter="v2")):
         asyncio.run(wire.send(sdk, request, 3.0))
     assert [(name, sent["model"], sent["prompt"]) for name, sent in sdk.calls] == [
-        ("completion", "v1", "raw"),
-        ("completion", "v2", "raw"),
+        ("/completions", "v1", "raw"),
+        ("/completions", "v2", "raw"),
     ]
     assert sdk.calls[0][1]["max_tokens"] == 256
 

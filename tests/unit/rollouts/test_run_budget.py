@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimas_core.artifacts import RunWorkspace, Workspace
+from optimas_core.artifacts import RecordLog, RunWorkspace, Workspace
 from optimas_core.errors import ArtifactCorrupt, BudgetExhausted, StoreUnavailable
 from optimas_core.models import Price, Scripted, llm
 from optimas_core.rollouts import Budget, Place, RolloutEngine, Spend, Task
@@ -170,15 +170,15 @@ def test_a_finished_process_leaves_nothing_reserved(tmp_path: Path) -> None:
 def test_a_store_that_does_not_answer_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budget = Budget(BudgetSettings(tokens=1000), run_of(tmp_path))
     budget.settle(budget.reserve(WorstCase(100, 0.0), 1), PLACE, [usage(100, 0.0)], system_runs=1)
-    write = RunWorkspace.write_file
+    append = RecordLog.append
 
-    def down(self: RunWorkspace, name: str, data: bytes) -> str:
+    def down(self: RecordLog, index: int, body: bytes) -> None:
         raise StoreUnavailable("down")
 
-    monkeypatch.setattr(RunWorkspace, "write_file", down)
+    monkeypatch.setattr(RecordLog, "append", down)
     with pytest.raises(StoreUnavailable):
         budget.flush()
-    monkeypatch.setattr(RunWorkspace, "write_file", write)
+    monkeypatch.setattr(RecordLog, "append", append)
     budget.flush()
     assert Budget(BudgetSettings(tokens=1000), run_of(tmp_path)).spent() == budget.spent() == Spend(0.0, 100, 1)
 
@@ -200,18 +200,20 @@ def test_rows_sum_to_the_totals_before_and_after_a_reload(tmp_path: Path) -> Non
     budget.flush()
     for ledger in (budget, Budget(BudgetSettings(tokens=100_000), run_of(tmp_path))):
         rows, spent = ledger.rows(), ledger.spent()
-        assert [{**row, "seconds": 0, "usd": 0} for row in rows] == [{**row, "seconds": 0, "usd": 0} for row in before]
+        rounded = {"seconds": 0, "usd": 0, "usd_known": 0}
+        assert [row | rounded for row in rows] == [row | rounded for row in before]
         assert sum(row["tokens_in"] + row["tokens_out"] for row in rows) == spent.tokens
         assert sum(row["system_runs"] for row in rows) == pytest.approx(spent.system_runs) == 30.0
-        assert sum(row["usd"] or 0.0 for row in rows) == pytest.approx(spent.usd)
+        assert sum(row["usd_known"] for row in rows) == pytest.approx(spent.usd)
         assert sum(row["calls"] for row in rows) == 60 and sum(row["cache_hits"] for row in rows) == 60
-        assert sum(row["calls"] for row in rows if row["usd"] is None) == spent.usd_unknown_calls
+        assert sum(row["unpriced_calls"] for row in rows) == spent.usd_unknown_calls
+        assert all((row["usd"] is None) == (row["unpriced_calls"] > 0) for row in rows)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"block": 1'])
 def test_a_damaged_ledger_is_an_error_not_free_money(tmp_path: Path, data: bytes) -> None:
     run = run_of(tmp_path)
-    run.write_file("ledger/0123456789abcdef.settled.json", data)
+    run.store.put(f"{run.prefix}/ledger/000000.json", data)
     with pytest.raises(ArtifactCorrupt, match="ledger"):
         Budget(BudgetSettings(tokens=10), run)
 
