@@ -1,0 +1,1 @@
+"""What chaos.py and the tests of interrupted runs share: a small project, processes that can be killed, and the comparison."""
