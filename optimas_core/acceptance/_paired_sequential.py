@@ -2,7 +2,7 @@
 
 At each look (a geometric schedule of item counts) the sum of paired differences S is compared with the sums of B
 sign-flipped paths that went through the same earlier looks. The observed path is one of B + 1 exchangeable paths under
-the null; at look j at most alpha * (n_j / n)**3 of them may have been accepted so far, the most extreme first. So the test
+the null; at look j at most alpha * (n_j / n)**3.5 of them may have been accepted so far, the most extreme first. So the test
 is exact for any distribution of |d|, with ties, at any n and with any B: P(accept | null) <= alpha.
 
 The futility rule belongs to the test (it is "binding"): flipped paths that it would stop are gone for later looks, so
@@ -24,10 +24,12 @@ from optimas_core.acceptance._sign_flips import RESOLUTION, SignFlips, Sums, to_
 from optimas_core.acceptance._spending import look_schedule, spent_by
 from optimas_core.acceptance._verdict import Decision, Evidence, ScorePair, weigh
 
-FUTILITY_START, FUTILITY_SLOPE = 1.80, -0.60
+FUTILITY_START, FUTILITY_SLOPE = 1.90, -0.50
 """Standard errors that the futility gain must lie above the observed mean, at the start and per fraction of items."""
-QUIET_VARIANCE, MOST_PATIENCE = 0.2, 1.5
-"""Edits that move more than 20 % of the items are given up later: patience grows with the variance, up to 1.5 times."""
+USUAL_VARIANCE, LEAST_PATIENCE, MOST_PATIENCE = 0.24, 0.5, 1.6
+"""Patience grows with the variance of the differences: 1 where an edit moves 24 % of the items fully, within these limits."""
+HOPE = 0.8
+"""Share of the final critical value, scaled to the items so far, below which going on as until now has no hope."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PairedSequentialGate:
     """See the module docstring. `futility_gain` is a share of the metric's range; `flips` the least number of paths."""
 
     items: int = 350
-    first_look: int = 20
+    first_look: int = 32
     max_missing: float = 0.2
     futility_gain: float = 0.10
     flips: int = 10_000
@@ -115,10 +117,10 @@ class PairedSequentialGate:
         the futility gain is implausible (its distance in standard errors), and going on as until now would not
         end in an acceptance. The second keeps small but steady gains, which the first alone would give up."""
         variance = max(energy, 2.0 * RESOLUTION**2) / n  # never surer than after two items of the largest difference
-        patience = min(max(variance / (QUIET_VARIANCE * RESOLUTION**2), 1.0), MOST_PATIENCE)
+        patience = min(max(variance / (USUAL_VARIANCE * RESOLUTION**2), LEAST_PATIENCE), MOST_PATIENCE)
         reach = (FUTILITY_START + FUTILITY_SLOPE * fraction) * math.sqrt(patience)
         implausible = n * self.futility_gain * RESOLUTION - reach * math.sqrt(variance * n)
-        critical_z = -NormalDist().inv_cdf(alpha) if alpha > 0 else math.inf
+        critical_z = -HOPE * NormalDist().inv_cdf(alpha) if alpha > 0 else math.inf
         return min(implausible, critical_z * math.sqrt(energy * fraction) if energy > 0 else math.inf)
 
 

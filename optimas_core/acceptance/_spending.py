@@ -22,6 +22,9 @@ from dataclasses import dataclass
 
 from optimas_core.acceptance._verdict import Verdict
 
+_LOOK_RATIO = 1.3
+_SPENDING_POWER = 3.5
+
 
 @dataclass(frozen=True)
 class TestedLevel:
@@ -52,23 +55,23 @@ def next_level(alpha: float, past: Sequence[TestedLevel], iterations_left: int) 
 
 
 def look_schedule(first_look: int, items: int) -> tuple[int, ...]:
-    """Item counts at which a test looks: geometric from `first_look` to `items`, each about 1.43 times the last.
+    """Item counts at which a test looks: geometric from `first_look` to `items`, each about 1.3 times the last.
 
-    20 and 350 give 20, 29, 41, 59, 84, 120, 171, 245, 350: nine looks waste fewer items than five and cost no power.
+    32 and 350 give 32, 42, 54, 71, 93, 121, 158, 206, 268, 350: ten looks waste fewer items than five and cost no power.
     """
     if items <= first_look:
         return (items,)
     steps = 1
-    while items / first_look > 1.43 ** (steps + 0.5):
+    while items / first_look > _LOOK_RATIO ** (steps + 0.5):
         steps += 1
     ratio = (items / first_look) ** (1 / steps)
     return tuple(dict.fromkeys([*(round(first_look * ratio**j) for j in range(steps)), items]))
 
 
 def spent_by(alpha: float, fraction: float) -> float:
-    """Level that may be spent when `fraction` of the items is in: the power family, rho = 3 (Jennison and Turnbull).
+    """Level that may be spent when `fraction` of the items is in: the power family, rho = 3.5 (Jennison and Turnbull).
 
     Between an even f = t (costs 3 points of power at a gain of 10 points) and t^5, close to O'Brien and Fleming's (finds
     a gain of 20 points a quarter later); measured in docs/design/0002-gate.md.
     """
-    return float(alpha * min(max(fraction, 0.0), 1.0) ** 3)
+    return float(alpha * min(max(fraction, 0.0), 1.0) ** _SPENDING_POWER)

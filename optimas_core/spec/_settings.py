@@ -113,7 +113,7 @@ class PairedSequentialAcceptance(Settings):
     kind: Literal["paired_sequential"] = "paired_sequential"
     alpha: float = Field(default=0.05, gt=0, lt=1)
     items: int = Field(default=350, ge=8, description="most paired items of one verdict; fewer when the validation set is smaller")
-    first_look: int = Field(default=20, ge=4)
+    first_look: int = Field(default=32, ge=4)
     max_missing: float = Field(default=0.2, ge=0, lt=1, description="share of missing pairs above which the verdict is indecisive")
     futility_gain: float = Field(
         default=0.10,
