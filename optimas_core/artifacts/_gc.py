@@ -34,6 +34,7 @@ def collect(
 
     With a run id, only that run's artifact folders are looked at; without, all runs, abandoned probes and temporary
     files. `calls=True` also removes call records of that age: they can be had again, but not for nothing.
+    Code bundles stay, whatever their age: a schedule or a pod that starts tomorrow names one of today.
     `min_age_s` must exceed the longest commit, since a commit in progress looks like a leftover.
 
     Raises:

@@ -7,6 +7,7 @@ runs/<run_id>/spec.json  lease.json
               ledger/000000.json …  HEAD
               report/…
 calls/<hh>/<digest>
+bundles/<digest>                                      (a system's code, as it was submitted)
 current/<system>
 probe/<random>                                        (short-lived)
 """

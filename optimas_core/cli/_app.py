@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -25,6 +26,19 @@ WorkspaceOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: a directory or s3://bucket/prefix."),
 ]
+
+
+class Where(StrEnum):
+    """Where stages are executed."""
+
+    in_process = "in-process"
+    kfp_local = "kfp-local"
+
+
+LauncherOption = Annotated[
+    Where, typer.Option(help="Where stages run: in this process, or as the compiled pipelines' tasks on this machine.")
+]
+ShardsOption = Annotated[int, typer.Option(min=1, max=16, help="kfp-local: tasks that measure preference data.")]
 
 
 def _version(value: bool) -> None:
@@ -81,12 +95,24 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Run id; default: derived from the spec.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed other than run.yaml's (also of the data split).")] = None,  # noqa: UP045
     skip_checks: Annotated[bool, typer.Option("--skip-checks", help="Do not ask the models before starting.")] = False,
+    launcher: LauncherOption = Where.in_process,
+    shards: ShardsOption = 4,
     json_output: Json = False,
 ) -> None:
     """Optimize the system; goes on where it was if the same run exists. Ends with the verdict and the report's path."""
     from optimas_core.cli._run import optimize
 
-    optimize(run_yaml, workspace=workspace, name=name, seed=seed, must_exist=False, check=not skip_checks, json_output=json_output)
+    optimize(
+        run_yaml,
+        workspace=workspace,
+        name=name,
+        seed=seed,
+        must_exist=False,
+        check=not skip_checks,
+        json_output=json_output,
+        launcher=launcher.value,
+        shards=shards,
+    )
 
 
 @app.command(epilog="Example: optimas resume run.yaml")
@@ -95,12 +121,24 @@ def resume(
     workspace: WorkspaceOption = None,
     name: Annotated[Optional[str], typer.Option(help="Run id; default: derived from the spec.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="The seed it was started with, if not run.yaml's.")] = None,  # noqa: UP045
+    launcher: LauncherOption = Where.in_process,
+    shards: ShardsOption = 4,
     json_output: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed; budget caps may be higher than before."""
     from optimas_core.cli._run import optimize
 
-    optimize(run_yaml, workspace=workspace, name=name, seed=seed, must_exist=True, check=False, json_output=json_output)
+    optimize(
+        run_yaml,
+        workspace=workspace,
+        name=name,
+        seed=seed,
+        must_exist=True,
+        check=False,
+        json_output=json_output,
+        launcher=launcher.value,
+        shards=shards,
+    )
 
 
 @app.command(epilog="Example: optimas status ./workspace")
@@ -183,3 +221,5 @@ def gc(
     from optimas_core.cli._inspect import collect_garbage
 
     collect_garbage(workspace, run_id, dry_run, min_age_hours, json_output)
+
+

@@ -1,4 +1,5 @@
-"""What the command line writes to stderr passes through here: progress, warnings of libraries, tracebacks, also of threads."""
+"""What the command line's process writes passes through here: results, progress, a user's own prints, warnings of libraries,
+tracebacks, also of threads. What a subprocess of the user's writes does not."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ class KeylessStream:
 
 
 @contextmanager
-def keyless_stderr() -> Iterator[None]:
-    """A component of a user may raise an exception with a key in its text, and any thread may print that."""
-    plain = sys.stderr
-    sys.stderr = KeylessStream(plain)
+def keyless_output() -> Iterator[None]:
+    """A component of a user may print a key or raise an exception with one in its text, and a log outlives the run."""
+    plain = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = KeylessStream(plain[0]), KeylessStream(plain[1])
     try:
         yield
     finally:
-        sys.stderr = plain
+        sys.stdout, sys.stderr = plain

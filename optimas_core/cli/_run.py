@@ -8,20 +8,22 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from optimas_core._version import __version__
-from optimas_core.artifacts import Lease, RunWorkspace, Workspace, probe
+from optimas_core.artifacts import Lease, RunWorkspace, Workspace, pack_bundle, probe, put_bundle
 from optimas_core.cli._progress import RunProgress
 from optimas_core.cli._signals import Stopping, stop_on_sigterm
-from optimas_core.controller import Controller, RunState
+from optimas_core.controller import Controller, Launcher, RunState
 from optimas_core.errors import Interrupted, OptimasError, SpecError
-from optimas_core.launchers import InProcessLauncher
+from optimas_core.launchers import InProcessLauncher, KfpLocalLauncher
 from optimas_core.reporting import write_report
 from optimas_core.spec import BudgetSettings
 from optimas_core.stages import StageContext, check_backbone, check_models, load_project, open_run
 
 _LEASE_WAIT_S = 45.0
+
+LauncherName = Literal["in-process", "kfp-local"]
 
 
 def optimize(
@@ -33,6 +35,8 @@ def optimize(
     must_exist: bool,
     check: bool,
     json_output: bool,
+    launcher: LauncherName = "in-process",
+    shards: int = 4,
 ) -> None:
     """Check everything, hold the run's lease, drive it to its end, write the report and print the verdict.
 
@@ -61,7 +65,8 @@ def optimize(
         try:
             # Only now read the ledger: the former holder may have spent while we waited.
             context = open_run(project, progress=progress, workspace=opened)
-            driven = _drive(context, lease, stopping, progress)
+            stages = _launcher(launcher, context, opened, project.directory, shards)
+            driven = _drive(context, stages, lease, stopping, progress)
         finally:
             lease.release()
     report, where = _standing_report(context.run, project.settings.budget) if driven.standing else (None, "")
@@ -93,7 +98,7 @@ class _Driven:
         return not self.went_on and self.failure is None
 
 
-def _drive(context: StageContext, lease: Lease, stopping: Stopping, progress: RunProgress) -> _Driven:
+def _drive(context: StageContext, launcher: ClosingLauncher, lease: Lease, stopping: Stopping, progress: RunProgress) -> _Driven:
     """Run to the end or to what stops it. What was committed and paid for stays."""
     went_on = False
     failure: OptimasError | None = None
@@ -113,7 +118,6 @@ def _drive(context: StageContext, lease: Lease, stopping: Stopping, progress: Ru
     context.after_commit = stopping.check
     context.engine.before_call = before_call
     progress.attach(context.budget)
-    launcher = InProcessLauncher(context)
     try:
         with lease.keep():
             stopping.check()
@@ -129,6 +133,29 @@ def _drive(context: StageContext, lease: Lease, stopping: Stopping, progress: Ru
             failure = failure or error
         launcher.close()
     return _Driven(went_on, failure)
+
+
+class ClosingLauncher(Launcher, Protocol):
+    """A launcher that holds something until it is closed."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def _launcher(name: LauncherName, context: StageContext, workspace: Workspace, directory: Path, shards: int) -> ClosingLauncher:
+    """Where the stages of this run are executed.
+
+    Raises:
+        SpecError: the project's code cannot be packed for tasks of their own.
+        EnvironmentNotReady: what the launcher needs is not installed.
+    """
+    match name:
+        case "in-process":
+            return InProcessLauncher(context)
+        case "kfp-local":
+            inside = [Path(workspace.url.removeprefix("file://"))] if "://" not in workspace.url.removeprefix("file://") else []
+            bundle = put_bundle(workspace, pack_bundle(directory, exclude=inside))
+            return KfpLocalLauncher(context, workspace=workspace.url, bundle=bundle, shards=shards)
 
 
 def _standing_report(run: RunWorkspace, caps: BudgetSettings) -> tuple[dict[str, Any] | None, str]:

@@ -1,7 +1,7 @@
 """The controller: state machine, selection, stopping and the loop."""
 
 from optimas_core.controller._controller import Controller, Launcher
-from optimas_core.controller._planning import draw_examples, knobs_of, plan_iteration
+from optimas_core.controller._planning import draw_examples, knobs_of, plan_iteration, plan_warm_up
 from optimas_core.controller._selection import ByGain, RoundRobin, Selection, Uniform, selection_for
 from optimas_core.controller._state import (
     VALID_TRANSITIONS,
@@ -33,6 +33,7 @@ __all__ = [
     "knobs_of",
     "moved",
     "plan_iteration",
+    "plan_warm_up",
     "selection_for",
     "stop_reason",
 ]

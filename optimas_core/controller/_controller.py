@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
 from optimas_core.artifacts import Conflict, Lease
-from optimas_core.controller._planning import draw_examples, knobs_of, plan_iteration
+from optimas_core.controller._planning import plan_iteration, plan_warm_up
 from optimas_core.controller._state import IterationPlan, IterationResult, RunState, after_iteration, after_warm_up, moved
 from optimas_core.controller._stopping import stop_reason
 from optimas_core.errors import ArtifactCorrupt, BudgetExhausted
@@ -130,9 +130,7 @@ class Controller:
         return any(self._context.existing(kind, name) is None for kind, name in referred)
 
     def _first_data(self, state: RunState) -> tuple[Mapping[str, str], str | None]:
-        settings = self._context.settings
-        components = tuple(name for name in self._context.system.optimizable if knobs_of(self._context.system, name))
-        examples = draw_examples(self._context.split.train, settings.preferences.examples, "initial", settings.seed, 0)
+        components, examples = plan_warm_up(self._context.settings, self._context.system, self._context.split.train)
         return self._launcher.warm_up(components, state.configuration, examples)
 
     def _warm_up(self, state: RunState) -> RunState:

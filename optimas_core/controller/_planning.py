@@ -29,6 +29,7 @@ def plan_iteration(state: RunState, settings: RunSettings, system: CompoundSyste
         past = [TestedLevel("reject", state.charged)] if state.charged else []
         alpha = next_level(settings.acceptance.alpha, past, settings.schedule.iterations - state.iteration)
     return IterationPlan(
+        state=state.index,
         iteration=iteration,
         component=component,
         knob=knob,
@@ -43,6 +44,12 @@ def plan_iteration(state: RunState, settings: RunSettings, system: CompoundSyste
         rejected=state.rejected,
         rankings=state.rankings.get(component, ()),
     )
+
+
+def plan_warm_up(settings: RunSettings, system: CompoundSystem, train: Sequence[Example]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(components, example ids) of the first preference data, which is measured under the starting configuration."""
+    components = tuple(name for name in system.optimizable if knobs_of(system, name))
+    return components, draw_examples(train, settings.preferences.examples, "initial", settings.seed, 0)
 
 
 def knobs_of(system: CompoundSystem, component: str) -> list[str]:

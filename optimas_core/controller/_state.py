@@ -77,8 +77,9 @@ def _adapter() -> TypeAdapter[RunState]:
 
 @dataclass(frozen=True, slots=True)
 class IterationPlan:
-    """What one iteration is to do; every field follows from the state before it and the run's seed."""
+    """What one iteration is to do; every field follows from state number `state` and the run's seed."""
 
+    state: int
     iteration: int
     component: str
     knob: str

@@ -10,8 +10,9 @@ from optimas_core.stages._generate_preferences import (
 )
 from optimas_core.stages._local_optimize import OptimizeRequest, local_optimize, read_ranking
 from optimas_core.stages._lrf import AdaptRequest, TrainRequest, adapt_lrf, held_out_ids, read_metrics, train_lrf
-from optimas_core.stages._open import Project, check_backbone, check_models, load_project, open_run
+from optimas_core.stages._open import Project, check_backbone, check_models, load_project, open_run, reopen_project
 from optimas_core.stages._preference_tables import Measured, read_measured, read_pairs
+from optimas_core.stages._shards import MAX_SHARDS, Shard, measure_shard
 from optimas_core.stages._validate_accept import (
     TestRequest,
     ValidateRequest,
@@ -22,6 +23,7 @@ from optimas_core.stages._validate_accept import (
 )
 
 __all__ = [
+    "MAX_SHARDS",
     "AdaptRequest",
     "Measured",
     "OptimizeRequest",
@@ -29,6 +31,7 @@ __all__ = [
     "Progress",
     "Project",
     "ProposeRequest",
+    "Shard",
     "StageContext",
     "TestRequest",
     "TrainRequest",
@@ -41,6 +44,7 @@ __all__ = [
     "load_project",
     "local_optimize",
     "make_proposals",
+    "measure_shard",
     "no_progress",
     "open_run",
     "read_decision",
@@ -49,6 +53,7 @@ __all__ = [
     "read_pairs",
     "read_proposals",
     "read_ranking",
+    "reopen_project",
     "sealed_test",
     "train_lrf",
     "validate_accept",

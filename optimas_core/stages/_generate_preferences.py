@@ -99,9 +99,27 @@ async def generate_preferences(context: StageContext, request: PreferenceRequest
         DataError: not one candidate could be measured, because of the system itself.
         TemporaryError: not one could be, because of a model or a store.
     """
-    name = context.name("generate-preferences", asdict(request))
+    name = preferences_name(context, request)
     if context.existing("preferences", name) is not None:
         return name
+    tables = await measure_preferences(context, request)
+    files = tables.files()
+    if not any(counted["rollouts_done"] for counted in tables.summary.values()):
+        raise _nothing_measured(request.components, context.engine.last_failure)
+    files[SUMMARY_FILE] = json_file(tables.summary)
+    inputs = {"configuration": request.configuration} | ({"proposals": request.proposals} if request.proposals else {})
+    schemas = {"preferences": current_version("preferences"), "rollouts": current_version("rollouts")}
+    context.commit("preferences", name, files, inputs, schemas)
+    return name
+
+
+def preferences_name(context: StageContext, request: PreferenceRequest) -> str:
+    """The content address of what `generate_preferences` commits for `request`."""
+    return context.name("generate-preferences", asdict(request))
+
+
+async def measure_preferences(context: StageContext, request: PreferenceRequest) -> PreferenceTables:
+    """Measure and label; commits nothing."""
     configuration = context.configuration(request.configuration)
     found = read_proposals(context, request.proposals) if request.proposals else []
     tables = PreferenceTables(request.configuration, request.iteration, run_id=context.run.run_id, created_at=context.created_at)
@@ -124,14 +142,7 @@ async def generate_preferences(context: StageContext, request: PreferenceRequest
                 on_progress=context.progress,
             )
             tables.add(data)
-    files = tables.files()
-    if not any(counted["rollouts_done"] for counted in tables.summary.values()):
-        raise _nothing_measured(request.components, context.engine.last_failure)
-    files[SUMMARY_FILE] = json_file(tables.summary)
-    inputs = {"configuration": request.configuration} | ({"proposals": request.proposals} if request.proposals else {})
-    schemas = {"preferences": current_version("preferences"), "rollouts": current_version("rollouts")}
-    context.commit("preferences", name, files, inputs, schemas)
-    return name
+    return tables
 
 
 def _parts(examples: Sequence[Example]) -> list[Sequence[Example]]:

@@ -17,7 +17,7 @@ from optimas_core.artifacts import Conflict, Workspace
 from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import EnvironmentNotReady, OptimasError, SpecError, SystemDefinitionError
 from optimas_core.rollouts import Budget, RolloutEngine
-from optimas_core.spec import RunSettings, load_run_settings
+from optimas_core.spec import RunSettings, freeze, load_run_settings
 from optimas_core.stages._context import Progress, StageContext, no_progress
 from optimas_core.system import (
     AdapterSpace,
@@ -74,7 +74,29 @@ def load_project(run_yaml: Path, *, name: str | None = None, seed: int | None = 
         UserError: one sentence with what is wrong, where, and what to do.
     """
     settings = _with_changes(load_run_settings(run_yaml), name, seed, workspace)
-    directory = run_yaml.resolve().parent
+    return project_of(settings, run_yaml.resolve().parent)
+
+
+def reopen_project(directory: Path, workspace: str, run_id: str) -> Project:
+    """The project of a run that was begun elsewhere: code and data from `directory`, settings from the run's frozen spec.
+
+    Raises:
+        SpecError: there is no such run in the workspace.
+        UserError: as `load_project`.
+    """
+    frozen = Workspace.open(workspace).run(run_id).read_spec()
+    if frozen is None:
+        raise SpecError(f"there is no run {run_id!r} in {workspace}.", remedy="`optimas status WORKSPACE` lists its runs.")
+    settings = freeze({**frozen["settings"], "workspace": workspace, "name": run_id}, where=f"spec.json of run {run_id}")
+    return project_of(settings, directory)
+
+
+def project_of(settings: RunSettings, directory: Path) -> Project:
+    """Import the system, read the data and check both; `directory` is what relative paths and module names are taken from.
+
+    Raises:
+        UserError: as `load_project`.
+    """
     system, module = _build(settings.system, directory)
     _set_prices(system, settings, _opro_client(module, settings))
     split = _read_split(settings, directory)

@@ -257,7 +257,7 @@ def test_defect_09_no_checkpoint_and_pickled_state() -> None:
 
     (tests/local/controller/test_resume_after_kill.py kills real runs.)
     """
-    plan = IterationPlan(1, "a", "k", "v0", "r0", ("m0",), ("m0",), ("e1",), ("e2",), 0.01, 0)
+    plan = IterationPlan(1, 1, "a", "k", "v0", "r0", ("m0",), ("m0",), ("e1",), ("e2",), 0.01, 0)
     result = IterationResult("v0", "r1", "m1", "reject", "no", 0.01, -0.1, 0.5, "p1", "s1", "w1", True)
     warm = after_warm_up(RunState(configuration="v0"), {"a": "m0"}, "r0", {})
     state = after_iteration(warm, plan, result, {})

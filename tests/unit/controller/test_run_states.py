@@ -26,7 +26,7 @@ PHASES = get_args(Phase)
 
 
 def plan(**changes: Any) -> IterationPlan:
-    base = IterationPlan(1, "answerer", "prompt", "v0", "r0", (), (), ("e1",), ("e2",), 0.01, 0)
+    base = IterationPlan(1, 1, "answerer", "prompt", "v0", "r0", (), (), ("e1",), ("e2",), 0.01, 0)
     return replace(base, **changes)
 
 

@@ -1,0 +1,104 @@
+"""What a task of a pipeline does, wherever it runs: open the run, do one step, say how it ended.
+
+A task is given texts and numbers only: the workspace, the run, the digest of the code, the number of the state that it follows. All
+else lies in the workspace. It may be run twice at once, or again after it was killed: what it commits has a content address.
+Infrastructure that fails is tried again here, because Kubeflow does not do it by default; how a task ended is written beside the
+report, since a pipeline's own error text only says that a container failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Coroutine, MutableMapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optimas_core.artifacts import RunWorkspace, Workspace
+from optimas_core.canonical import canonical_json, parse_json
+from optimas_core.errors import OptimasError, TemporaryError
+from optimas_core.stages import StageContext, open_run, reopen_project
+
+Figures = MutableMapping[str, Any]
+"""Numbers that the pipeline's page shows beside the task (a KFP Metrics artifact's metadata)."""
+Result = TypeVar("Result")
+
+ATTEMPTS = "OPTIMAS_TASK_ATTEMPTS"
+CODE_FOLDER = "OPTIMAS_CODE_FOLDER"
+_BACKOFF_BASE_S, _BACKOFF_MOST_S = 2.0, 60.0
+
+
+def open_task(workspace: str, run_id: str, bundle: str, *, for_the_test: bool = False) -> StageContext:
+    """The run with its own code: the bundle's digest is checked before anything of it is imported.
+
+    `for_the_test`: this task may spend what is held back for the sealed test.
+
+    Raises:
+        ArtifactCorrupt: the bundle is not what its name says.
+        UserError: as `reopen_project`.
+    """
+    from optimas_core.artifacts import unpack_bundle
+
+    opened = Workspace.open(workspace)
+    folder = Path(os.environ.get(CODE_FOLDER) or Path(tempfile.gettempdir()) / "optimas-code")
+    project = reopen_project(unpack_bundle(opened, bundle, folder), workspace, run_id)
+    context = open_run(project, workspace=opened)
+    if not for_the_test:
+        context.budget.hold_back(2.0 * len(context.split.test))
+    return context
+
+
+def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """`work` to its end, again after failures of infrastructure; writes how it ended for whoever waits.
+
+    `task` names it within the run ("3-adapt-lrf").
+
+    Raises:
+        OptimasError: the last failure.
+    """
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+    attempts = int(os.environ.get(ATTEMPTS) or 3)
+    again = Retrying(
+        retry=retry_if_exception_type(TemporaryError),
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential_jitter(initial=_BACKOFF_BASE_S, max=_BACKOFF_MOST_S),
+        reraise=True,
+    )
+    run = Workspace.open(workspace).run(run_id)
+    try:
+        result: Result = again(lambda: asyncio.run(work()))
+    except OptimasError as error:
+        write_outcome(run, task, error)
+        raise
+    write_outcome(run, task, None)
+    return result
+
+
+def write_outcome(run: RunWorkspace, task: str, error: OptimasError | None) -> None:
+    """Overwrites what an earlier try of the task wrote."""
+    body: dict[str, Any] = {"ok": error is None}
+    if error is not None:
+        body |= {"code": error.code, "message": error.message, "remedy": error.remedy}
+    run.write_file(_outcome_file(task), canonical_json(body).encode())
+
+
+def read_outcome(run: RunWorkspace, task: str) -> OptimasError | None:
+    """The error that a task ended in, as the class that its code names; None where it ended well or wrote nothing."""
+    try:
+        body = parse_json(run.read_file(_outcome_file(task)) or b"null")
+        if not isinstance(body, dict) or body.get("ok") is not False:
+            return None
+        kind = next((kind for kind in _kinds(OptimasError) if kind.code == body["code"]), OptimasError)
+        return kind(str(body["message"]), remedy=str(body["remedy"]))
+    except (ValueError, KeyError):  # cut short: as if it wrote nothing
+        return None
+
+
+def _outcome_file(task: str) -> str:
+    return f"report/tasks/{task}.json"
+
+
+def _kinds(root: type[OptimasError]) -> list[type[OptimasError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _kinds(child))]

@@ -1,0 +1,147 @@
+"""The tasks of the pipelines: what a component's body imports and calls. Returns are artifact names, all of them short texts.
+
+Arguments in common: `workspace` (address), `run_id`, `bundle` (digest of the code), `state` (number of the state that the iteration
+follows). `figures` is filled with numbers for people. Every function raises OptimasError when its last try failed.
+"""
+
+from __future__ import annotations
+
+from optimas_core.controller import plan_warm_up
+from optimas_core.launchers._iteration import (
+    adapt,
+    label,
+    label_shard,
+    optimize,
+    plan_after,
+    propose,
+    validate,
+)
+from optimas_core.launchers._tasks import Figures, open_task, run_task
+from optimas_core.stages import (
+    PreferenceRequest,
+    Shard,
+    StageContext,
+    TestRequest,
+    TrainRequest,
+    generate_preferences,
+    measure_shard,
+    read_decision,
+    read_metrics,
+    read_ranking,
+    sealed_test,
+    train_lrf,
+)
+
+NOTHING = ""
+"""What stands for "none" in a text parameter: a run without reward functions, a local step that kept the incumbent."""
+
+
+def propose_changes(workspace: str, run_id: str, bundle: str, state: int, figures: Figures) -> str:
+    """Select: the component and knob of the iteration, and proposals for it."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle)
+        plan = plan_after(context, state)
+        figures.update(iteration=plan.iteration, component=plan.component, knob=plan.knob, level=plan.alpha)
+        return await propose(context, plan)
+
+    return run_task(workspace, run_id, f"{state}-propose", work)
+
+
+def measure_preferences(workspace: str, run_id: str, bundle: str, state: int, shard: int, shards: int) -> int:
+    """One shard of the iteration's mini-batch, or of the first preference data (`state` 0); returns the rollouts done.
+
+    The proposals are committed, so their name needs no parameter. It could have none: kfp.local 2.17 gives a task in a loop the
+    loop's item in place of every output of another task.
+    """
+
+    async def work() -> int:
+        context, part = open_task(workspace, run_id, bundle), Shard(shard, shards)
+        if state == 0:
+            counts = [await measure_shard(context, request, part) for request in _first_requests(context)]
+        else:
+            plan = plan_after(context, state)
+            counts = [await label_shard(context, plan, await propose(context, plan), part)]
+        return sum(component["rollouts_done"] for count in counts for component in count.values())
+
+    return run_task(workspace, run_id, f"{state}-generate-preferences-{shard}", work)
+
+
+def train_first(workspace: str, run_id: str, bundle: str, figures: Figures) -> str:
+    """Commit the first preference data, which the shards measured, and train the reward functions on it."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle)
+        preferences = [await generate_preferences(context, request) for request in _first_requests(context)]
+        name = await train_lrf(context, TrainRequest(tuple(preferences)))
+        _show_alignment(context, name, figures)
+        return name
+
+    return run_task(workspace, run_id, "0-train-lrf", work)
+
+
+def adapt_rewards(workspace: str, run_id: str, bundle: str, state: int, proposals: str, figures: Figures) -> str:
+    """Commit the mini-batch, which the shards measured, and adapt the reward functions to it; NOTHING where there are none."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle)
+        plan = plan_after(context, state)
+        name = await adapt(context, plan, await label(context, plan, proposals))
+        if name is not None:
+            _show_alignment(context, name, figures)
+        return name or NOTHING
+
+    return run_task(workspace, run_id, f"{state}-adapt-lrf", work)
+
+
+def optimize_locally(workspace: str, run_id: str, bundle: str, state: int, proposals: str, lrf: str, figures: Figures) -> str:
+    """Rank the candidates by local reward and choose one; returns the ranking's name."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle)
+        plan = plan_after(context, state)
+        name = await optimize(context, plan, proposals, await label(context, plan, proposals), lrf or None)
+        ranking = read_ranking(context, name)
+        figures.update(candidates=len(ranking["candidates"]), steered_by=ranking["steered_by"], reason=ranking["reason"])
+        return name
+
+    return run_task(workspace, run_id, f"{state}-local-optimize", work)
+
+
+def validate_choice(workspace: str, run_id: str, bundle: str, state: int, ranking: str, figures: Figures) -> str:
+    """The gate's verdict on the chosen candidate; NOTHING where the local step kept the incumbent."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle)
+        name = await validate(context, plan_after(context, state), ranking)
+        decision = {"kind": "kept"} if name is None else read_decision(context, name)
+        figures.update({key: decision[key] for key in ("kind", "difference", "reason") if decision.get(key) is not None})
+        spent = context.budget.spent()
+        figures.update(spent_usd=spent.usd, spent_system_runs=spent.system_runs)
+        return name or NOTHING
+
+    return run_task(workspace, run_id, f"{state}-validate-accept", work)
+
+
+def read_test(workspace: str, run_id: str, bundle: str, before: str, after: str, figures: Figures) -> str:
+    """The sealed test of two configurations; returns its name."""
+
+    async def work() -> str:
+        context = open_task(workspace, run_id, bundle, for_the_test=True)
+        name = await sealed_test(context, TestRequest(before, after))
+        difference = read_decision(context, name)["difference"]
+        figures.update({key: difference[key] for key in ("mean", "n") if difference.get(key) is not None})
+        return name
+
+    return run_task(workspace, run_id, "sealed-test", work)
+
+
+def _first_requests(context: StageContext) -> list[PreferenceRequest]:
+    components, examples = plan_warm_up(context.settings, context.system, context.split.train)
+    return [PreferenceRequest(0, (name,), context.system.configuration.digest, examples) for name in components]
+
+
+def _show_alignment(context: StageContext, lrf: str, figures: Figures) -> None:
+    """Held-out pairwise accuracy of each component's reward function."""
+    for component, aligned in read_metrics(context, lrf)["alignment"].items():
+        figures[f"alignment_{component}"] = aligned["accuracy"]
