@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from optimas_core._memory import few_arenas
 from optimas_core._version import __version__
 from optimas_core.artifacts import Lease, RunWorkspace, Workspace, pack_bundle, probe, put_bundle
 from optimas_core.cli._progress import RunProgress
@@ -45,6 +46,7 @@ def optimize(
         BudgetExhausted, Interrupted, LeaseLost: what was committed stays; resume goes on.
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)  # its progress bars would tear ours
+    few_arenas()
     project = load_project(run_yaml, name=name, seed=seed, workspace=workspace)
     opened = Workspace.open(project.workspace_url)
     probe(opened.store)

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from optimas_core._memory import few_arenas
 from optimas_core.artifacts import Lease
 from optimas_core.canonical import parse_json
 from optimas_core.cli._signals import Stopping, stop_on_sigterm
@@ -57,6 +58,7 @@ def run_stage(name: str, run_yaml: Path, request: Path, workspace: str | None, r
     """
     if name not in _STAGES:
         raise SpecError(f"there is no stage {name!r}.", remedy=f"Stages: {', '.join(_STAGES)}.")
+    few_arenas()
     stage, kind = _STAGES[name]
     built = _request(kind, request)
     project = load_project(run_yaml, name=run_name, seed=seed, workspace=workspace)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from optimas_core._memory import few_arenas
 from optimas_core.artifacts import RunWorkspace, Workspace
 from optimas_core.canonical import canonical_json, parse_json
 from optimas_core.errors import OptimasError, TemporaryError
@@ -59,6 +60,7 @@ def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutin
     """
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+    few_arenas()
     attempts = int(os.environ.get(ATTEMPTS) or 3)
     again = Retrying(
         retry=retry_if_exception_type(TemporaryError),
