@@ -1,7 +1,8 @@
 """Kills runs at random moments and counts what that cost: lost, repeated, diverged. All three must be 0.
 
     python benchmarks/chaos.py                       100 moments, in a directory
-    python benchmarks/chaos.py --exhaustive          every place a run reaches, at each of its occurrences (minutes)
+    python benchmarks/chaos.py --moments 20 --seed 7 --json
+    python benchmarks/chaos.py --exhaustive          every place a run reaches, at each of its occurrences (many minutes)
     AWS_ENDPOINT_URL=… python benchmarks/chaos.py --place s3://bucket/prefix
 
 A run of the scripted system (no network, no weights; two iterations, a gate, a sealed test, a report; 20 ms a call) is killed with
@@ -174,14 +175,16 @@ def _without_progress_bars() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Kills runs at random moments and counts what was lost, repeated or diverged")
-    parser.add_argument("--moments", type=int, default=100, help="kills")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", type=int, default=100, help="kills; default: %(default)s")
     parser.add_argument("--exhaustive", action="store_true", help="every occurrence of every place instead of random moments")
     parser.add_argument("--place", help="where the workspaces go, a directory or s3://bucket/prefix; default: a temporary directory")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON array instead of a table")
     arguments = parser.parse_args()
+    if arguments.moments < 1 or arguments.jobs < 1:
+        parser.error("--moments and --jobs must be at least 1")
     began = time.monotonic()
     _without_progress_bars()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, Zygote() as zygote:

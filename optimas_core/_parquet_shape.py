@@ -24,10 +24,18 @@ _MAGIC = b"PAR1"
 _PAGE_HEADER: Mapping[int, Any] = {1: int, 2: int, 3: int, 5: {1: int, 2: int}, 7: {1: int, 2: int}, 8: {1: int, 4: int}}
 _COLUMN: Mapping[int, Any] = {4: int, 5: int, 6: int, 7: int, 9: int, 11: int}
 _ROW_GROUP: Mapping[int, Any] = {1: [{1: bytes, 3: _COLUMN, 8: {}, 9: bytes}], 3: int}
-_FOOTER: Mapping[int, Any] = {2: [{3: int, 5: int}], 3: int, 4: [_ROW_GROUP], 8: {}}
+_FOOTER: Mapping[int, Any] = {2: [{3: int, 4: bytes, 5: int}], 3: int, 4: [_ROW_GROUP], 8: {}}
 
 _DATA, _INDEX, _DICTIONARY, _DATA_V2 = 0, 1, 2, 3
 _REPEATED, _DELTA_BYTE_ARRAY = 2, 7
+
+
+class ColumnDamaged(ValueError):
+    """Something is wrong inside the pages of one column, whose name is `column`."""
+
+    def __init__(self, what: str, name: bytes) -> None:
+        self.column = name[:80].decode("ascii", "backslashreplace")
+        super().__init__(f"{what}: column {self.column}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ def parquet_shape(data: bytes | memoryview, *, max_footer_bytes: int = MAX_FOOTE
 
     Raises:
         ValueError: not Parquet, damaged, encrypted, or its parts contradict each other; says what in a few words.
+        ColumnDamaged: as that, and it is known where.
     """
     view = memoryview(data)
     footer_bytes = int.from_bytes(view[-8:-4], "little")
@@ -70,7 +79,8 @@ def parquet_shape(data: bytes | memoryview, *, max_footer_bytes: int = MAX_FOOTE
     if 8 in footer:
         raise ValueError("is encrypted")
     schema, groups = footer.get(2, []), footer.get(4, [])
-    columns = sum(1 for element in schema[1:] if not element.get(5))
+    names = [element.get(4, b"") for element in schema[1:] if not element.get(5)]
+    columns = len(names)
     pages_bytes = largest_group = largest_repeat = rows = 0
     encodings: set[int] = set()
     codecs: set[int] = set()
@@ -82,8 +92,11 @@ def parquet_shape(data: bytes | memoryview, *, max_footer_bytes: int = MAX_FOOTE
             raise ValueError("claims a negative number of rows")
         rows += group[3]
         group_bytes = 0
-        for chunk in chunks:
-            chunk_bytes, repeat = _walk(view[:end], chunk, encodings)
+        for name, chunk in zip(names, chunks, strict=True):
+            try:
+                chunk_bytes, repeat = _walk(view[:end], chunk, encodings)
+            except ValueError as error:
+                raise ColumnDamaged(str(error), name) from None
             group_bytes += chunk_bytes
             largest_repeat = max(largest_repeat, repeat)
             codecs.add(chunk[3].get(4, -1))

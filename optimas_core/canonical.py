@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 100
-# Files wrap a value of that depth: {"check": …, "record": value}.
-_WRAPPINGS = 4
 MAX_JSON_BYTES = 16 << 20
 # A value may take 24 times the memory of its text ("[],"): what bounds the memory is their number.
 MAX_JSON_VALUES = 1_000_000
+# A whole number that no float can hold stops whatever calculates with it.
+_LONG_NUMBER = re.compile(rb"\d{309}")
 
 
 def canonical_json(value: Any) -> str:
@@ -30,12 +31,13 @@ def canonical_json(value: Any) -> str:
     return json.dumps(_plain(value, MAX_DEPTH), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def parse_json(text: str | bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """The value of a JSON text that anyone may have written, within bounded memory and exactly.
+def parse_json(text: str | bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """The value of a JSON text that anyone may have written, within bounded memory and exactly. It has canonical JSON, unless a greater
+    `max_depth` is given.
 
     Raises:
-        ValueError: not JSON, longer than `max_bytes`, more than `MAX_JSON_VALUES` values, nested deeper than `MAX_DEPTH` and a
-            file's own wrapping, one key twice in an object, or a number that is not finite (NaN, 1e999).
+        ValueError: not JSON, longer than `max_bytes`, more than `MAX_JSON_VALUES` values, nested deeper than `max_depth`, one key twice
+            in an object, or a number that is not finite (NaN, 1e999) or has more than 308 digits.
     """
     if len(text) > max_bytes:
         raise ValueError(f"{len(text)} bytes of JSON; at most {max_bytes} are read")
@@ -43,11 +45,14 @@ def parse_json(text: str | bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     if openings + commas > MAX_JSON_VALUES:
         raise ValueError(f"more than {MAX_JSON_VALUES} values in one JSON text")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+        hooks: dict[str, Any] = {"object_pairs_hook": _object, "parse_float": _finite, "parse_constant": _finite}
+        if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")):
+            hooks["parse_int"] = _not_too_long
+        value = json.loads(text, **hooks)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if openings > MAX_DEPTH:
-        _check_depth(value)
+    if openings > max_depth:
+        _check_depth(value, max_depth)
     return value
 
 
@@ -108,11 +113,17 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_depth(value: Any) -> None:
+def _not_too_long(text: str) -> int:
+    if len(text) > 308:
+        raise ValueError("a number is too large")
+    return int(text)
+
+
+def _check_depth(value: Any, max_depth: int) -> None:
     level, below = 0, [value]
     while below:
-        if level == MAX_DEPTH + _WRAPPINGS:
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        if level == max_depth:
+            raise ValueError(f"nested deeper than {max_depth} levels")
         items = (item.values() if isinstance(item, dict) else item for item in below)
         below = [inner for item in items if not isinstance(item, str) for inner in item if isinstance(inner, dict | list)]
         level += 1

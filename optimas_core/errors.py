@@ -29,23 +29,34 @@ and a `remedy` that says what to do. Whether a call is tried again depends only 
 
 from __future__ import annotations
 
+import re
+
 from optimas_core._redaction import without_keys
+
+_MAX_CHARS = 2000
+# What would steer a terminal, turn the direction of writing, end a line of a log or cannot be encoded.
+_NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class OptimasError(Exception):
-    """Base of all our errors. `code` is stable; `remedy` says what to do next. Neither text ever holds a key of the environment,
-    whatever a user's exception or a server put into it."""
+    """Base of all our errors. `code` is stable; `remedy` says what to do next. Neither text ever holds a key of the environment or a
+    control character, or is longer than a screen, whatever a user's exception, a server or a stranger's file put into it."""
 
     code = "optimas"
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = without_keys(message)
-        self.remedy = without_keys(remedy)
+        self.message = _shown(message)
+        self.remedy = _shown(remedy)
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip() if self.remedy else self.message
+
+
+def _shown(text: str) -> str:
+    text = _NOT_SHOWN.sub(lambda found: ascii(found[0])[1:-1], without_keys(text))
+    return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS // 2]} … {text[-_MAX_CHARS // 2 + 3 :]}"
 
 
 class UserError(OptimasError):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kfp import compiler
 
+from pipelines.controller import controller_of
 from pipelines.iteration import iteration
 from pipelines.sealed_test import sealed_test_of
 from pipelines.warm_up import warm_up
 
-PIPELINES = {"warm_up": warm_up, "iteration": iteration, "sealed_test": sealed_test_of}
+PIPELINES = {"warm_up": warm_up, "iteration": iteration, "sealed_test": sealed_test_of, "controller": controller_of}
 HERE = Path(__file__).parent
 
 

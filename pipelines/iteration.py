@@ -4,9 +4,11 @@ from kfp import dsl
 
 from components.adapt_lrf.component import adapt_lrf
 from components.generate_preferences.component import generate_preferences
+from components.images import TRAIN
 from components.local_optimize.component import local_optimize
 from components.propose.component import propose
 from components.validate_accept.component import validate_accept
+from pipelines.placing import Cluster, placed, with_gpus
 
 
 @dsl.pipeline(name="optimas-iteration", description="One iteration of a run, from the state that it follows to the gate's verdict.")
@@ -17,27 +19,22 @@ def iteration(
     state: int,
     shards: int,
     shard_indexes: list,
+    train_image: str = TRAIN,
+    s3_secret: str = "optimas-s3",
+    llm_secret: str = "optimas-llm",
+    cpu: str = "2",
+    memory: str = "8Gi",
+    gpu_type: str = "nvidia.com/gpu",
+    gpus: str = "0",
+    node_selector: dict = {},
+    tolerations: list = [],
 ):
-    proposed = propose(workspace=workspace, run_id=run_id, bundle=bundle, state=state).set_caching_options(False)
+    cluster = Cluster(train_image, s3_secret, llm_secret, cpu, memory, node_selector, tolerations)
+    common = {"workspace": workspace, "run_id": run_id, "bundle": bundle, "state": state}
+    proposed = placed(propose(**common), cluster)
+    proposals = proposed.outputs["Output"]
     with dsl.ParallelFor(items=shard_indexes) as shard:
-        measured = (
-            generate_preferences(workspace=workspace, run_id=run_id, bundle=bundle, state=state, shard=shard, shards=shards)
-            .after(proposed)
-            .set_caching_options(False)
-        )
-    adapted = (
-        adapt_lrf(workspace=workspace, run_id=run_id, bundle=bundle, state=state, proposals=proposed.outputs["Output"])
-        .after(measured)
-        .set_caching_options(False)
-    )
-    chosen = local_optimize(
-        workspace=workspace,
-        run_id=run_id,
-        bundle=bundle,
-        state=state,
-        proposals=proposed.outputs["Output"],
-        lrf=adapted.outputs["Output"],
-    ).set_caching_options(False)
-    validate_accept(workspace=workspace, run_id=run_id, bundle=bundle, state=state, ranking=chosen.outputs["Output"]).set_caching_options(
-        False
-    )
+        measured = placed(generate_preferences(**common, shard=shard, shards=shards, cpu=cpu, memory=memory).after(proposed), cluster)
+    adapted = with_gpus(placed(adapt_lrf(**common, proposals=proposals), cluster), gpu_type, gpus).after(measured)
+    chosen = placed(local_optimize(**common, proposals=proposals, lrf=adapted.outputs["Output"]), cluster)
+    placed(validate_accept(**common, ranking=chosen.outputs["Output"]), cluster)

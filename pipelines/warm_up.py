@@ -3,13 +3,30 @@
 from kfp import dsl
 
 from components.generate_preferences.component import generate_preferences
+from components.images import TRAIN
 from components.train_lrf.component import train_lrf
+from pipelines.placing import Cluster, placed, with_gpus
 
 
 @dsl.pipeline(name="optimas-warm-up", description="First preference data and Local Reward Functions of a run.")
-def warm_up(workspace: str, run_id: str, bundle: str, shards: int, shard_indexes: list):
+def warm_up(
+    workspace: str,
+    run_id: str,
+    bundle: str,
+    shards: int,
+    shard_indexes: list,
+    train_image: str = TRAIN,
+    s3_secret: str = "optimas-s3",
+    llm_secret: str = "optimas-llm",
+    cpu: str = "2",
+    memory: str = "8Gi",
+    gpu_type: str = "nvidia.com/gpu",
+    gpus: str = "0",
+    node_selector: dict = {},
+    tolerations: list = [],
+):
+    cluster = Cluster(train_image, s3_secret, llm_secret, cpu, memory, node_selector, tolerations)
+    common = {"workspace": workspace, "run_id": run_id, "bundle": bundle}
     with dsl.ParallelFor(items=shard_indexes) as shard:
-        measured = generate_preferences(
-            workspace=workspace, run_id=run_id, bundle=bundle, state=0, shard=shard, shards=shards
-        ).set_caching_options(False)
-    train_lrf(workspace=workspace, run_id=run_id, bundle=bundle).after(measured).set_caching_options(False)
+        measured = placed(generate_preferences(**common, state=0, shard=shard, shards=shards, cpu=cpu, memory=memory), cluster)
+    with_gpus(placed(train_lrf(**common), cluster), gpu_type, gpus).after(measured)

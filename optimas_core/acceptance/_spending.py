@@ -17,6 +17,7 @@ very paths that cannot err, and 30 such tests would accept falsely with probabil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class TestedLevel:
 
 def charged_level(past: Sequence[TestedLevel]) -> float:
     """The part of the run's alpha that is gone after `past` tests."""
-    return sum(test.alpha_spent for test in past if test.verdict != "accept")
+    return math.fsum(test.alpha_spent for test in past if test.verdict != "accept")
 
 
 def next_level(alpha: float, past: Sequence[TestedLevel], iterations_left: int) -> float:

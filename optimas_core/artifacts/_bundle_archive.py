@@ -41,9 +41,10 @@ def is_bundle_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     parts = name.split("/")
-    if _CONTROL.search(name) or any(part in ("", ".", "..") for part in parts) or len(encoded) > _PREFIX_BYTES + 1 + _NAME_BYTES:
+    if _CONTROL.search(name) or any(part in ("", ".", "..") for part in parts):
         return False
-    return len(_split(encoded)[1]) <= _NAME_BYTES
+    prefix, rest = _split(encoded)
+    return len(prefix) <= _PREFIX_BYTES and len(rest) <= _NAME_BYTES
 
 
 def archive_bytes(sizes: Sequence[int]) -> int:
@@ -135,9 +136,9 @@ def _header(file: BundleFile) -> bytes:
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
-    """Prefix and name of a USTAR header."""
-    cut = name.rfind(b"/", 0, _PREFIX_BYTES + 1) if len(name) > _NAME_BYTES else -1
-    return (name[:cut], name[cut + 1 :]) if cut > 0 else (b"", name)
+    """Prefix and name of a USTAR header: the shortest prefix with which the name fits."""
+    cut = name.find(b"/", len(name) - _NAME_BYTES - 1) if len(name) > _NAME_BYTES else -1
+    return (name[:cut], name[cut + 1 :]) if cut >= 0 else (b"", name)
 
 
 def _padding(size: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 from optimas_core.artifacts._layout import check_digest
 from optimas_core.artifacts._store import Conflict, Store
-from optimas_core.canonical import canonical_json, digest, parse_json
+from optimas_core.canonical import MAX_DEPTH, MAX_JSON_BYTES, canonical_json, digest, parse_json
+from optimas_core.errors import ArtifactCorrupt
 
 _log = logging.getLogger(__name__)
 
@@ -52,18 +53,20 @@ class CallStore:
         return plain
 
     def _get(self, call: str) -> tuple[dict[str, Any] | None, str | None]:
-        blob = self.store.get(_key(call))
-        if blob is None:
-            return None, None
+        etag = None
         try:
-            body = parse_json(blob.data)
+            blob = self.store.get(_key(call), max_bytes=MAX_JSON_BYTES)
+            if blob is None:
+                return None, None
+            etag = blob.etag
+            body = parse_json(blob.data, max_depth=MAX_DEPTH + 1)
             record = body["record"]
             if isinstance(record, dict) and body["check"] == digest(record):
-                return record, blob.etag
-        except (ValueError, KeyError, TypeError):
+                return record, etag
+        except (ValueError, KeyError, TypeError, ArtifactCorrupt):  # the last: larger than any record
             record = None
         _log.warning("%s in %s is damaged; the call is made again", _key(call), self.store.url)
-        return None, blob.etag
+        return None, etag
 
 
 def _key(call: str) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from optimas_core.artifacts._layout import record_index, record_name
 from optimas_core.artifacts._store import Store
+from optimas_core.canonical import MAX_JSON_BYTES, parse_json
 from optimas_core.errors import ArtifactCorrupt, StoreUnavailable
 
 _STEPS_FROM_HINT = 16
 _READERS = 16
+_MAX_HINT_BYTES = 64
 
 
 class RecordLog:
@@ -47,14 +48,13 @@ class RecordLog:
             ArtifactCorrupt: it is no JSON object.
         """
         key = f"{self._prefix}/{record_name(index)}"
-        blob = self._store.get(key)
+        blob = self._store.get(key, max_bytes=MAX_JSON_BYTES)
         return None if blob is None else json_object(blob.data, key)
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """(index, record) of the newest one: three reads as a rule, however many there are."""
-        hint = self._store.get(f"{self._prefix}/HEAD")
-        if hint is not None and hint.data.isdigit() and len(hint.data) <= 12:
-            index = int(hint.data)
+        index = self._hinted()
+        if index is not None:
             found = self.read(index)
             for _ in range(_STEPS_FROM_HINT):
                 following = self.read(index + 1) if found is not None else None
@@ -72,6 +72,13 @@ class RecordLog:
             last, found = last + 1, following
         return None if found is None else (last, found)
 
+    def _hinted(self) -> int | None:
+        try:
+            hint = self._store.get(f"{self._prefix}/HEAD", max_bytes=_MAX_HINT_BYTES)
+        except ArtifactCorrupt:  # too long for a hint
+            return None
+        return int(hint.data) if hint is not None and hint.data.isdigit() and len(hint.data) <= 12 else None
+
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """(index, record), oldest first, up to the first gap; several reads are under way at once."""
         newest = self.latest()
@@ -87,9 +94,9 @@ class RecordLog:
 def json_object(data: bytes, key: str) -> dict[str, Any]:
     """Raises: ArtifactCorrupt: `data` is no JSON object; names `key`."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactCorrupt(f"{key} is not JSON ({type(error).__name__}).", remedy="Restore the file from a backup.") from error
+        value = parse_json(data)
+    except ValueError as error:
+        raise ArtifactCorrupt(f"{key} is not JSON that is read ({error}).", remedy="Restore the file from a backup.") from None
     if not isinstance(value, dict):
         raise ArtifactCorrupt(f"{key} is not a JSON object.", remedy="Restore it from a backup.")
     return value

@@ -20,6 +20,7 @@ from typing import Any
 
 from optimas_core.artifacts._layout import MANIFEST, check_digest, check_kind
 from optimas_core.artifacts._store import MAX_VALUE_BYTES, Conflict, Store, check_key
+from optimas_core.artifacts._table_reading import damaged_column
 from optimas_core.canonical import canonical_json, digest_bytes, parse_json
 from optimas_core.errors import ArtifactCorrupt
 
@@ -112,10 +113,10 @@ class Artifact:
         if blob is None:
             raise _corrupt(key, "is named by its manifest but is not there")
         if len(blob.data) != file.size:
-            raise _corrupt(key, f"has {len(blob.data)} bytes where its manifest says {file.size}")
+            raise _corrupt(key, f"has {len(blob.data)} bytes where its manifest says {file.size}{_where(name, blob.data)}")
         found = hashlib.sha256(blob.data).hexdigest()
         if found != file.sha256:
-            raise _corrupt(key, f"has SHA-256 {found[:12]}… where its manifest says {file.sha256[:12]}…")
+            raise _corrupt(key, f"has SHA-256 {found[:12]}… where its manifest says {file.sha256[:12]}…{_where(name, blob.data)}")
         return blob.data
 
     def read_json(self, name: str, *keys: str) -> Any:
@@ -223,7 +224,7 @@ def load(store: Store, run_prefix: str, kind: str, digest: str) -> Artifact | No
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupt(key, f"is not a manifest ({type(error).__name__})") from error
     if (manifest.kind, manifest.digest) != (kind, digest):
-        raise _corrupt(key, f"belongs to {manifest.kind}/{manifest.digest}")
+        raise _corrupt(key, f"belongs to {ascii(manifest.kind)[:60]}/{ascii(manifest.digest)[:80]}")
     return Artifact(store, folder, manifest)
 
 
@@ -263,6 +264,12 @@ def _difference(existing: Manifest, ours: Manifest) -> str:
 def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _where(name: str, data: bytes) -> str:
+    """In which column a table is damaged, where its footer can still tell."""
+    column = damaged_column(data) if name.endswith(".parquet") else None
+    return f", damaged in column {column}" if column else ""
 
 
 def _corrupt(key: str, what: str, remedy: str = "") -> ArtifactCorrupt:

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from optimas_core._parquet_shape import MAX_FOOTER_BYTES, ParquetShape, parquet_shape
+from optimas_core._parquet_shape import MAX_FOOTER_BYTES, ColumnDamaged, ParquetShape, parquet_shape
 from optimas_core.artifacts import tables
 from optimas_core.artifacts._table_writing import arrow_schema, key_digest
 from optimas_core.artifacts.tables import COMMON, Row, TableVersion
@@ -31,6 +31,8 @@ _MAX_BATCH_BYTES = 32 << 20
 _VALUE_BYTES = 32
 # Delta encodings, which we never write: a value may be longer than what is stored of it.
 _DELTAS = frozenset({5, 6, 7})
+# What pyarrow's errors derive from.
+_PYARROW_ERRORS = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, TypeError, KeyError)
 
 
 def read_table(table: str, data: bytes, *, file: str) -> list[Row]:
@@ -65,26 +67,45 @@ def read_batches(table: str, data: bytes, *, file: str) -> Iterator[list[Row]]:
         yield from _read(table, known, data, file)
     except ArtifactCorrupt:
         raise
-    except (ValueError, OSError, ArithmeticError, MemoryError, RecursionError, TypeError, KeyError) as error:
-        # pyarrow's errors derive from these; its text may quote the file's content, so only its kind is told.
-        raise _corrupt(file, f"cannot be read as Parquet ({type(error).__name__})") from error
+    except _PYARROW_ERRORS as error:
+        # Their text may quote the file's content, so only the kind is told.
+        column = damaged_column(data)
+        where = f" in column {column}" if column else ""
+        raise _corrupt(file, f"cannot be read as Parquet{where} ({type(error).__name__})") from error
+
+
+def damaged_column(data: bytes) -> str | None:
+    """The first column whose pages are not what was written; None where none can be told, as in a file that was cut."""
+    try:
+        shape = parquet_shape(data, max_footer_bytes=MAX_FOOTER_BYTES)
+        _check_sizes(shape, data, "it")
+        with _opened(data) as parquet:
+            for name in parquet.schema_arrow.names:
+                try:
+                    for _ in parquet.iter_batches(batch_size=_rows_at_once(shape), columns=[name], use_threads=False):
+                        pass
+                except _PYARROW_ERRORS:
+                    return str(name).encode("ascii", "backslashreplace").decode()[:80]
+    except ColumnDamaged as error:
+        return error.column
+    except (ArtifactCorrupt, *_PYARROW_ERRORS):
+        return None
+    return None
 
 
 def _read(table: str, known: Any, data: bytes, file: str) -> Iterator[list[Row]]:
-    import pyarrow.parquet as pq
-
     try:
         shape = parquet_shape(data, max_footer_bytes=MAX_FOOTER_BYTES)
     except ValueError as error:
         raise _corrupt(file, str(error)) from None
     _check_sizes(shape, data, file)
-    with pq.ParquetFile(io.BytesIO(data), thrift_string_size_limit=MAX_FOOTER_BYTES, thrift_container_size_limit=1_000_000) as parquet:
+    with _opened(data) as parquet:
         number = _version_of(table, known, parquet.schema_arrow, file)
         version = known[number]
         _check_columns(table, number, parquet.schema_arrow, file)
         seen: set[bytes] = set()
         rows = total_bytes = 0
-        for batch in parquet.iter_batches(batch_size=shape.batch_rows(_MAX_BATCH_ROWS, _MAX_BATCH_BYTES), use_threads=False):
+        for batch in parquet.iter_batches(batch_size=_rows_at_once(shape), use_threads=False):
             rows += batch.num_rows
             total_bytes += batch.nbytes
             if total_bytes > MAX_TABLE_BYTES or rows > MAX_ROWS:
@@ -96,6 +117,18 @@ def _read(table: str, known: Any, data: bytes, file: str) -> Iterator[list[Row]]
             yield [_lifted(known, number, row) for row in plain]
         if rows != shape.rows:
             raise _corrupt(file, f"has {rows} rows where its footer says {shape.rows}")
+
+
+def _opened(data: bytes) -> Any:
+    """The pyarrow.parquet.ParquetFile; what its pages hold is checked against their checksums where they have one."""
+    import pyarrow.parquet as pq
+
+    limits = {"thrift_string_size_limit": MAX_FOOTER_BYTES, "thrift_container_size_limit": 1_000_000}
+    return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True, **limits)
+
+
+def _rows_at_once(shape: ParquetShape) -> int:
+    return shape.batch_rows(_MAX_BATCH_ROWS, _MAX_BATCH_BYTES)
 
 
 def _check_sizes(shape: ParquetShape, data: bytes, file: str) -> None:
@@ -139,8 +172,9 @@ def _check_columns(table: str, number: int, schema: Any, file: str) -> None:
     for name in schema.names:
         if name not in expected.names:
             raise _corrupt(file, f"has the unknown column {name[:80]!r}")
-    if schema.names != expected.names:
-        raise _corrupt(file, f"has its columns in another order, from {schema.names[0]}")
+    for index, name in enumerate(schema.names):
+        if index >= len(expected.names) or name != expected.names[index]:
+            raise _corrupt(file, f"has its columns twice or in another order, from column {name}")
     for field in expected:
         found = schema.field(field.name)
         if found.type != field.type:

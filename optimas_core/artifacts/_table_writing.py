@@ -49,7 +49,10 @@ class TableWriter:
         self._waiting: list[Row] = []
         self._keys: set[bytes] = set()
         self._rows = 0
-        self._writer = pq.ParquetWriter(sink, self._schema, compression="zstd", compression_level=3, version="2.6", use_dictionary=True)
+        # With the checksum of each page a damaged file can say which of its columns is damaged.
+        self._writer = pq.ParquetWriter(
+            sink, self._schema, compression="zstd", compression_level=3, version="2.6", use_dictionary=True, write_page_checksum=True
+        )
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Raises: ArtifactCorrupt: as `write_table`."""

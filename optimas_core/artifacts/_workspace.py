@@ -16,8 +16,11 @@ from optimas_core.artifacts._manifest import Artifact, commit, load
 from optimas_core.artifacts._pointer import PromotedPointer
 from optimas_core.artifacts._probe import open_store
 from optimas_core.artifacts._store import Conflict, Store, is_key
-from optimas_core.canonical import canonical_json, digest
+from optimas_core.canonical import MAX_JSON_BYTES, canonical_json, digest
 from optimas_core.errors import ArtifactCorrupt, LeaseLost
+
+# A report of thousands of iterations has some megabytes.
+MAX_FILE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +155,12 @@ class RunWorkspace:
 
     def _checked_state(self, index: int, body: Mapping[str, Any]) -> StoredState:
         data = body.get("state")
-        if body.get("index") != index or not isinstance(data, dict) or body.get("check") != digest(data):
+        epoch = body.get("epoch")
+        if body.get("index") != index or type(epoch) is not int or not isinstance(data, dict) or body.get("check") != digest(data):
             raise ArtifactCorrupt(
                 f"{self.prefix}/state/{record_name(index)} does not match its own check sum.", remedy="Restore the file from a backup."
             )
-        return StoredState(index, int(body["epoch"]), data)
+        return StoredState(index, epoch, data)
 
     @property
     def _states(self) -> RecordLog:
@@ -234,12 +238,13 @@ class RunWorkspace:
         return f"{self.uri}/{name}"
 
     def read_file(self, name: str) -> bytes | None:
-        blob = self.store.get(f"{self.prefix}/{name}") if is_key(name) else None
+        """Raises: ArtifactCorrupt: it has more than `MAX_FILE_BYTES`."""
+        blob = self.store.get(f"{self.prefix}/{name}", max_bytes=MAX_FILE_BYTES) if is_key(name) else None
         return blob.data if blob is not None else None
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         key = f"{self.prefix}/{name}"
-        blob = self.store.get(key)
+        blob = self.store.get(key, max_bytes=MAX_JSON_BYTES)
         return None if blob is None else json_object(blob.data, key)
 
 

@@ -11,8 +11,8 @@ def main() -> None:
 
     Exit codes: 0 done; 1 failed; 2 bad input; 3 a budget cap was reached; 4 another process holds the run; 130 interrupted.
     """
+    from optimas_core._keyless import keyless_output
     from optimas_core.cli._app import app
-    from optimas_core.cli._keyless import keyless_output
     from optimas_core.errors import OptimasError
 
     with keyless_output():

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from optimas_core._version import __version__
+from optimas_core.cli._deploy_commands import add_deploy_commands
 
 app = typer.Typer(
     name="optimas",
@@ -223,3 +224,4 @@ def gc(
     collect_garbage(workspace, run_id, dry_run, min_age_hours, json_output)
 
 
+add_deploy_commands(app)

@@ -12,9 +12,10 @@ from typing import Any
 from optimas_core.artifacts import RunWorkspace, StoredState, Workspace, collect
 from optimas_core.controller import RunState
 from optimas_core.errors import ArtifactCorrupt, DataError, SpecError
-from optimas_core.reporting import changes_as_text, diff_configurations, report_of, write_report_of
+from optimas_core.reporting import changes_as_text, damage_told, diff_configurations, report_of, visible, write_report_of
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings
+from optimas_core.system import Configuration
 
 
 def show_status(workspace: str, run_id: str | None, json_output: bool) -> None:
@@ -40,10 +41,11 @@ def follow(workspace: str, run_id: str, interval_s: float) -> None:
             index = stored.index + 1
             state = RunState.from_json(stored.data)
             result, plan = state.record.get("result"), state.record.get("plan")
-            detail = (
-                f"{plan['component']}.{plan['knob']}: {result['verdict']}: {result['reason']}" if result and plan else state.stop_reason
-            )
-            print(f"{state.index:4d}  {state.phase:9s}  {detail}".rstrip(), flush=True)
+            with damage_told(run):
+                detail = (
+                    f"{plan['component']}.{plan['knob']}: {result['verdict']}: {result['reason']}" if result and plan else state.stop_reason
+                )
+            print(visible(f"{state.index:4d}  {state.phase:9s}  {detail}".rstrip()), flush=True)
             if state.phase == "finished":
                 return
         time.sleep(interval_s)
@@ -108,6 +110,8 @@ def _status(run: RunWorkspace) -> dict[str, Any]:
     state = RunState.from_json(stored.data) if stored else RunState()
     try:
         iterations = spec["settings"]["schedule"]["iterations"]
+        if type(iterations) is not int:
+            raise TypeError("not a number")
     except (KeyError, TypeError):
         raise ArtifactCorrupt(f"{run.uri}/spec.json is not the spec of a run.", remedy="Restore it from a copy.") from None
     spent = Budget(BudgetSettings(), run).spent()
@@ -145,4 +149,4 @@ def _configuration(run: RunWorkspace, name: str) -> dict[str, Any]:
         found = None
     if found is None:
         raise SpecError(f"there is no configuration {name!r} in run {run.run_id!r}.", remedy="report.json lists their digests.")
-    return found
+    return Configuration.from_json(found).to_json()

@@ -13,12 +13,13 @@ from typing import Any, Literal, Protocol
 from optimas_core._memory import few_arenas
 from optimas_core._version import __version__
 from optimas_core.artifacts import Lease, RunWorkspace, Workspace, pack_bundle, probe, put_bundle
+from optimas_core.canonical import parse_json
 from optimas_core.cli._progress import RunProgress
 from optimas_core.cli._signals import Stopping, stop_on_sigterm
 from optimas_core.controller import Controller, Launcher, RunState
-from optimas_core.errors import Interrupted, OptimasError, SpecError
-from optimas_core.launchers import InProcessLauncher, KfpLocalLauncher
-from optimas_core.reporting import write_report
+from optimas_core.errors import ArtifactCorrupt, Interrupted, OptimasError, SpecError
+from optimas_core.launchers import InProcessLauncher, LocalPipelines, PipelineLauncher, Placed
+from optimas_core.reporting import visible, write_report
 from optimas_core.spec import BudgetSettings
 from optimas_core.stages import StageContext, check_backbone, check_models, load_project, open_run
 
@@ -80,7 +81,7 @@ def optimize(
     if json_output:
         print(json.dumps({"run_id": context.run.run_id, "verdict": report["verdict"], "report": where}, sort_keys=True))
     else:
-        print(report["verdict"]["line"])
+        print(visible(report["verdict"]["line"]))
         print(f"Report: {where}")
     sys.stdout.flush()
     if driven.failure is not None:
@@ -157,7 +158,7 @@ def _launcher(name: LauncherName, context: StageContext, workspace: Workspace, d
         case "kfp-local":
             inside = [Path(workspace.url.removeprefix("file://"))] if "://" not in workspace.url.removeprefix("file://") else []
             bundle = put_bundle(workspace, pack_bundle(directory, exclude=inside))
-            return KfpLocalLauncher(context, workspace=workspace.url, bundle=bundle, shards=shards)
+            return PipelineLauncher(context, LocalPipelines(), Placed(workspace.url, bundle, shards))
 
 
 def _standing_report(run: RunWorkspace, caps: BudgetSettings) -> tuple[dict[str, Any] | None, str]:
@@ -166,9 +167,9 @@ def _standing_report(run: RunWorkspace, caps: BudgetSettings) -> tuple[dict[str,
     Nothing can follow the last state of a finished run, so its report only grows old with our version or with changed caps.
     """
     try:
-        report = json.loads(run.read_file("report/report.json") or b"null")
+        report = parse_json(run.read_file("report/report.json") or b"null")
         stands = (report["status"], report["versions"]["optimas"], report["budget"]) == ("finished", __version__, caps.model_dump())
-        readable = bool(report["verdict"]["line"]) and run.read_file("report/report.html") is not None
-    except (ValueError, TypeError, KeyError, RecursionError):  # absent, or not what we wrote
+        readable = isinstance(report["verdict"]["line"], str) and run.read_file("report/report.html") is not None
+    except (ValueError, TypeError, KeyError, ArtifactCorrupt):  # absent, or not what we wrote
         return None, ""
     return (report, f"{run.uri}/report/report.html".removeprefix("file://")) if stands and readable else (None, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Protocol
@@ -33,9 +34,10 @@ class RoundRobin:
 
 
 class ByGain:
-    """Prefers components whose challengers gained on validation; never-tried ones count as the best gain seen so far.
+    """Each component once, in random order; then those whose challengers gained on validation are preferred.
 
-    `exploration` is the share of uniform choices, so that no component starves.
+    Without the first round a component that was never tried competes with the noise of one that was: a run of six iterations on four
+    components could miss the only one that mattered. `exploration` is the share of uniform choices after it, so that none starves.
     """
 
     def __init__(self, exploration: float) -> None:
@@ -43,9 +45,11 @@ class ByGain:
 
     def choose(self, components: Sequence[str], state: RunState, seed: int) -> str:
         rng = random.Random(derive_seed("gain", seed, state.iteration + 1))
-        seen = {name: sum(values) / len(values) for name, values in state.gains.items() if values}
-        best = max(seen.values(), default=0.0)
-        weights = [max(seen.get(name, best), 0.0) for name in components]
+        seen = {name: math.fsum(values) / len(values) for name, values in state.gains.items() if values}
+        fresh = [name for name in components if name not in seen]
+        if fresh:
+            return rng.choice(fresh)
+        weights = [max(seen[name], 0.0) for name in components]
         if rng.random() < self._exploration or not any(weights):
             return rng.choice(list(components))
         return rng.choices(list(components), weights=weights)[0]

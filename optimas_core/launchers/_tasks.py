@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,14 +58,14 @@ def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutin
     Raises:
         OptimasError: the last failure.
     """
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
     few_arenas()
     attempts = int(os.environ.get(ATTEMPTS) or 3)
     again = Retrying(
         retry=retry_if_exception_type(TemporaryError),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=_BACKOFF_BASE_S, max=_BACKOFF_MOST_S),
+        wait=wait_random_exponential(multiplier=_BACKOFF_BASE_S, max=_BACKOFF_MOST_S),
         reraise=True,
     )
     run = Workspace.open(workspace).run(run_id)
@@ -84,6 +84,13 @@ def write_outcome(run: RunWorkspace, task: str, error: OptimasError | None) -> N
     if error is not None:
         body |= {"code": error.code, "message": error.message, "remedy": error.remedy}
     run.write_file(_outcome_file(task), canonical_json(body).encode())
+
+
+def forget_outcomes(run: RunWorkspace, tasks: Iterable[str]) -> None:
+    """What an earlier try said is no news."""
+    for task in tasks:
+        if run.read_file(_outcome_file(task)) is not None:
+            run.write_file(_outcome_file(task), b"null")
 
 
 def read_outcome(run: RunWorkspace, task: str) -> OptimasError | None:

@@ -36,6 +36,25 @@ NOTHING = ""
 """What stands for "none" in a text parameter: a run without reward functions, a local step that kept the incumbent."""
 
 
+def check_prerequisites(workspace: str, run_id: str, bundle: str) -> str:
+    """Everything a run needs, before it costs anything; returns the run's identity.
+
+    Raises:
+        UserError: names what is missing and what to do.
+    """
+    from optimas_core.artifacts import Workspace, probe
+    from optimas_core.stages import check_backbone, check_models
+
+    async def work() -> StageContext:
+        probe(Workspace.open(workspace).store)
+        return open_task(workspace, run_id, bundle)
+
+    context = run_task(workspace, run_id, "prerequisites-check", work)
+    check_backbone(context.settings)
+    check_models(context.system, also=(context.opro_client,) if context.opro_client is not None else ())
+    return context.identity
+
+
 def propose_changes(workspace: str, run_id: str, bundle: str, state: int, figures: Figures) -> str:
     """Select: the component and knob of the iteration, and proposals for it."""
 

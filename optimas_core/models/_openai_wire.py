@@ -16,7 +16,8 @@ from optimas_core.models._types import FinishReason, ModelRequest
 from optimas_core.models._wire import MalformedAnswer, RawReply, cut_at, token_count
 
 # What the SDK tells of this machine with every call: no server needs it, and it is half of a request's headers.
-_OF_THE_CLIENT = tuple(f"x-stainless-{what}" for what in ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async"))
+# Spelled as the SDK spells them: one of them it sets again after ours, and only the same spelling takes its place.
+_OF_THE_CLIENT = tuple(f"X-Stainless-{what}" for what in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async"))
 _OF_A_CALL = ("x-stainless-retry-count", "x-stainless-read-timeout")
 
 SamplingParameter = Literal["temperature", "top_p", "max_tokens", "stop", "seed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -57,7 +58,7 @@ def _well_rewarded(observations: Sequence[Observation]) -> list[Observation]:
         return []
     rewards = [item.reward for item in observations]
     bound = max(rewards) - _WITHIN * (max(rewards) - min(rewards))
-    mean = sum(rewards) / len(rewards)
+    mean = math.fsum(rewards) / len(rewards)
     best: dict[str, Observation] = {}
     for item in sorted(observations, key=lambda item: (-item.reward, item.example_id, canonical_json(item.output))):
         if item.reward > mean and item.reward >= bound:

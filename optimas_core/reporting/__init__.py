@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from optimas_core.reporting._damage import damage_told
     from optimas_core.reporting._diff_output import changes_as_text
     from optimas_core.reporting._reduce import report_of
+    from optimas_core.reporting._shown_text import visible
     from optimas_core.reporting._task import report_task
     from optimas_core.reporting._text_diff import diff_configurations
     from optimas_core.reporting._write import write_report, write_report_of
@@ -14,13 +16,24 @@ if TYPE_CHECKING:
 _HOME = {
     "diff_configurations": "_text_diff",
     "changes_as_text": "_diff_output",
+    "damage_told": "_damage",
     "report_of": "_reduce",
     "report_task": "_task",
+    "visible": "_shown_text",
     "write_report": "_write",
     "write_report_of": "_write",
 }
 
-__all__ = ["changes_as_text", "diff_configurations", "report_of", "report_task", "write_report", "write_report_of"]
+__all__ = [
+    "changes_as_text",
+    "damage_told",
+    "diff_configurations",
+    "report_of",
+    "report_task",
+    "visible",
+    "write_report",
+    "write_report_of",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +9,16 @@ from typing import Any
 from optimas_core._version import __version__
 from optimas_core.acceptance import mean_interval
 from optimas_core.artifacts import RunWorkspace, read_table
-from optimas_core.canonical import canonical_json
+from optimas_core.canonical import parse_json
 from optimas_core.controller import RunState
 from optimas_core.errors import ArtifactCorrupt
+from optimas_core.reporting._damage import damage_told
 from optimas_core.reporting._notes import notes_of
 from optimas_core.reporting._verdict_line import verdict_line
 from optimas_core.rewards import AlignmentResult, better_than_chance
 from optimas_core.rollouts import Budget
 from optimas_core.spec import BudgetSettings, RunSettings
+from optimas_core.system import Configuration
 
 _DROPPED = ("label", "proposer", "summary", "reason")
 # Of the sealed test's pairs; `acceptance.max_missing` where the rule has it.
@@ -33,14 +34,8 @@ def report_of(run: RunWorkspace) -> dict[str, Any]:
     spec = run.read_spec()
     if spec is None:
         raise ArtifactCorrupt(f"{run.uri} has no spec.json.", remedy="Is this a run's workspace?")
-    try:
+    with damage_told(run):
         return _reduced(run, spec)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        # A workspace may come from anyone, and a report only reads: JSON of another shape is damage and no defect.
-        raise ArtifactCorrupt(
-            f"{run.uri} holds a file of another form than this version writes ({type(error).__name__}: {str(error)[:120]!r}).",
-            remedy="Look at it with the version that wrote it.",
-        ) from error
 
 
 def _reduced(run: RunWorkspace, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,10 +69,10 @@ def _reduced(run: RunWorkspace, spec: Mapping[str, Any]) -> dict[str, Any]:
         "landscapes": _landscapes(iterations),
         "ledger": ledger,
         "spend": _spend(budget, ledger),
-        "budget": json.loads(run.read_file("report/caps.json") or canonical_json(settings.budget.model_dump())),
+        "budget": _caps(run, settings),
         "savings": _savings(run, states),
         "items": _items(run, states),
-        "configuration": {"before": run.read_configuration(spec["start"]), "after": run.read_configuration(last.configuration)},
+        "configuration": {"before": _configuration(run, spec["start"]), "after": _configuration(run, last.configuration)},
         "digests": {
             "identity": spec["identity"],
             "system": spec["system"]["fingerprint"],
@@ -373,6 +368,17 @@ def _verdict_kind(report: Mapping[str, Any]) -> str:
     if interval[0] > 0:
         return "improved"
     return "worse" if interval[1] < 0 else "not_significant"
+
+
+def _caps(run: RunWorkspace, settings: RunSettings) -> dict[str, Any]:
+    """Those in force: they may have been raised on a resumption."""
+    data = run.read_file("report/caps.json")
+    return (settings.budget if data is None else BudgetSettings.model_validate(parse_json(data))).model_dump()
+
+
+def _configuration(run: RunWorkspace, name: str) -> dict[str, Any] | None:
+    found = run.read_configuration(name)
+    return None if found is None else Configuration.from_json(found).to_json()
 
 
 def _json(run: RunWorkspace, kind: str, name: str, file: str) -> dict[str, Any]:

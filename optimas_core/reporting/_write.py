@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimas_core.artifacts import RunWorkspace, write_table
+from optimas_core.reporting._damage import damage_told
 from optimas_core.reporting._html import render_html
 from optimas_core.reporting._markdown import render_markdown
 from optimas_core.reporting._reduce import report_of
@@ -15,13 +16,14 @@ from optimas_core.reporting._reduce import report_of
 def write_report_of(run: RunWorkspace) -> tuple[dict[str, Any], dict[str, bytes], str]:
     """(report, file name -> bytes, address of report.html). The files lie under report/ of the run."""
     report = report_of(run)
-    files = {
-        "report.md": render_markdown(report).encode("utf-8", "replace"),
-        "ledger.parquet": _ledger_table(report),
-        "report.html": render_html(report).encode("utf-8", "replace"),
-        # Last: a report.json of a finished run says that the others are there and of the same time.
-        "report.json": json.dumps(report, indent=1, sort_keys=True, ensure_ascii=True).encode(),
-    }
+    with damage_told(run):
+        files = {
+            "report.md": render_markdown(report).encode("utf-8", "replace"),
+            "ledger.parquet": _ledger_table(report),
+            "report.html": render_html(report).encode("utf-8", "replace"),
+            # Last: a report.json of a finished run says that the others are there and of the same time.
+            "report.json": json.dumps(report, indent=1, sort_keys=True, ensure_ascii=True).encode(),
+        }
     addresses = {name: run.write_file(f"report/{name}", data) for name, data in files.items()}
     return report, files, addresses["report.html"].removeprefix("file://")
 

@@ -15,11 +15,15 @@ class CallCache:
 
     Args:
         store: the workspace's call store; None keeps results in memory only.
+        usable: whether a record out of the store is one; what is not counts as absent.
         capacity: results kept in memory; the oldest used leaves first.
     """
 
-    def __init__(self, store: CallStore | None, *, capacity: int = 20_000) -> None:
+    def __init__(
+        self, store: CallStore | None, *, usable: Callable[[Mapping[str, Any]], bool] = lambda record: True, capacity: int = 20_000
+    ) -> None:
         self._store = store
+        self._usable = usable
         self._capacity = capacity
         self._memory: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
@@ -64,10 +68,11 @@ class CallCache:
         if self._store is None:
             return await run(), False
         stored = await asyncio.to_thread(self._store.get, key)
-        if stored is not None:
+        if stored is not None and self._usable(stored):
             return stored, True
         record = await run()
-        return await asyncio.to_thread(self._store.put, key, dict(record)), False
+        kept = await asyncio.to_thread(self._store.put, key, dict(record))
+        return (kept if self._usable(kept) else record), False
 
     def _remember(self, key: str, record: Mapping[str, Any]) -> None:
         self._memory[key] = record

@@ -28,7 +28,9 @@ from optimas_core.errors import (
 )
 from optimas_core.rollouts._budget import Budget
 from optimas_core.rollouts._cache import CallCache
+from optimas_core.rollouts._collector import fewer_collections
 from optimas_core.rollouts._ledger import Place, Spend
+from optimas_core.rollouts._record import is_record
 from optimas_core.rollouts._threads import LoopThreads, in_short_thread
 from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, WorstCase, execute
 
@@ -128,7 +130,7 @@ class RolloutEngine:
     ) -> None:
         self.system = system
         self.budget = budget
-        self._cache = CallCache(calls)
+        self._cache = CallCache(calls, usable=functools.partial(is_record, system))
         self._concurrency = concurrency
         self._scorer = scorer
         # Asked before every paid execution; what it raises stops the run. Whoever drives the run sets it (lease, SIGTERM).
@@ -420,9 +422,12 @@ async def ordered(
             if on_done:
                 on_done(done, len(makers))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(concurrency, len(makers))):
-            group.create_task(work())
+    with fewer_collections():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(makers))):
+                group.create_task(work())
+                # One after another: calls that start in one moment are answered in one, and wait for each other every time.
+                await asyncio.sleep(0)
     if failures:
         raise failures[min(failures)]
     return results

@@ -1,6 +1,6 @@
 """The five stages of a run: plain functions of a context and a request. A stage whose manifest exists does nothing."""
 
-from optimas_core.stages._context import Progress, StageContext, no_progress
+from optimas_core.stages._context import NotCommitted, Progress, StageContext, no_progress
 from optimas_core.stages._generate_preferences import (
     PreferenceRequest,
     ProposeRequest,
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_SHARDS",
     "AdaptRequest",
     "Measured",
+    "NotCommitted",
     "OptimizeRequest",
     "PreferenceRequest",
     "Progress",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optimas_core.artifacts import Artifact, RunWorkspace
 from optimas_core.canonical import canonical_json, digest
-from optimas_core.errors import ArtifactCorrupt, DataError
+from optimas_core.errors import ArtifactCorrupt, DataError, TemporaryError
 from optimas_core.optimizers import LeakGuard
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings
@@ -29,6 +29,12 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Says nothing."""
 
 
+class NotCommitted(TemporaryError):
+    """A stage was asked for its result where it may not run, and it is not there yet."""
+
+    code = "not_committed"
+
+
 @dataclass
 class StageContext:
     """Everything a stage function needs beside its request. `identity` is the digest of all that decides results: settings,
@@ -45,6 +51,7 @@ class StageContext:
     producer: str
     progress: Progress = no_progress
     opro_client: Any = None
+    only_read: bool = False
     before_commit: Callable[[], None] = lambda: None
     after_commit: Callable[[], None] = lambda: None
     _models: dict[str, RewardModel] = field(default_factory=dict)
@@ -68,8 +75,15 @@ class StageContext:
         return artifact
 
     def existing(self, kind: str, name: str) -> Artifact | None:
-        """The artifact if its manifest exists: then the stage has nothing to do."""
-        return self.run.open_artifact(kind, name)
+        """The artifact if its manifest exists: then the stage has nothing to do.
+
+        Raises:
+            NotCommitted: it does not, and `only_read` says that stages run elsewhere.
+        """
+        found = self.run.open_artifact(kind, name)
+        if found is None and self.only_read:
+            raise NotCommitted(f"{kind}/{name} is not committed in {self.run.uri}.", remedy="Run the stage that makes it.")
+        return found
 
     def required(self, kind: str, name: str) -> Artifact:
         """Raises ArtifactCorrupt if the artifact a request names is not committed."""
@@ -79,11 +93,18 @@ class StageContext:
         return found
 
     def configuration(self, name: str) -> Configuration:
-        """The configuration committed under `name`."""
+        """The configuration committed under `name`.
+
+        Raises:
+            ArtifactCorrupt: it is not there, or damaged.
+            ConfigurationError: it is none of this system.
+        """
         data = self.run.read_configuration(name)
         if data is None:
             raise ArtifactCorrupt(f"configuration {name} is not in {self.run.uri}.", remedy="Restore it, or start a new run.")
-        return Configuration.from_json(data)
+        found = Configuration.from_json(data)
+        self.system.check_configuration(found)
+        return found
 
     def examples(self, ids: Sequence[str]) -> list[Example]:
         """The examples of the named ids, in that order. Raises DataError for an id that is not in the data."""

@@ -8,9 +8,10 @@ from typing import Any
 
 from optimas_core.artifacts import current_version
 from optimas_core.canonical import derive_seed
-from optimas_core.errors import DataError, FormatError, OptimasError, TemporaryError, UserError
+from optimas_core.errors import ArtifactCorrupt, DataError, FormatError, OptimasError, TemporaryError, UserError
 from optimas_core.optimizers import Attempt, Proposal
 from optimas_core.preferences import Variant, collect
+from optimas_core.stages._committed import DroppedShape, ProposalShape, RankingShape, committed
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import SUMMARY_FILE, PreferenceTables
 from optimas_core.stages._proposing import propose
@@ -71,7 +72,7 @@ async def make_proposals(context: StageContext, request: ProposeRequest) -> str:
 
 def _attempts(context: StageContext, request: ProposeRequest) -> list[Attempt]:
     """Earlier proposals of this knob with their measured mean rewards, which are on one scale over all iterations."""
-    rankings = [context.required("proposals", name).read_json(RANKING_FILE, "knob", "candidates") for name in reversed(request.rankings)]
+    rankings = [committed(context.required("proposals", name), RANKING_FILE, RankingShape) for name in reversed(request.rankings)]
     return [
         Attempt(item["values"], item["measured_reward"])
         for ranking in rankings
@@ -82,13 +83,23 @@ def _attempts(context: StageContext, request: ProposeRequest) -> list[Attempt]:
 
 
 def read_proposals(context: StageContext, name: str) -> list[Proposal]:
-    return [Proposal.from_json(item) for item in context.required("proposals", name).read_json(PROPOSALS_FILE)]
+    """Raises: ArtifactCorrupt: damaged, or of a knob that the system lacks."""
+    artifact = context.required("proposals", name)
+    found = [Proposal.from_json(item) for item in committed(artifact, PROPOSALS_FILE, list[ProposalShape])]
+    for item in found:
+        space = context.system.components[item.component].space if item.component in context.system.components else {}
+        if item.knob not in space or item.values.keys() != {item.knob}:
+            raise ArtifactCorrupt(
+                f"{artifact.uri}/{PROPOSALS_FILE} proposes {f'{item.component}.{item.knob}'[:120]!r}, which the system lacks.",
+                remedy="Delete that folder and resume: the stage is run again.",
+            )
+    return found
 
 
 def read_dropped(context: StageContext, name: str) -> list[dict[str, Any]]:
     """What the leak guard dropped, with its reasons."""
     artifact = context.required("proposals", name)
-    dropped: list[dict[str, Any]] = artifact.read_json(DROPPED_FILE) if DROPPED_FILE in artifact.names else []
+    dropped: list[dict[str, Any]] = committed(artifact, DROPPED_FILE, list[DroppedShape]) if DROPPED_FILE in artifact.names else []
     return dropped
 
 

@@ -6,6 +6,7 @@ measured rollouts, in a race, and the result says so.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from optimas_core.optimizers import Attempt, Proposal, choice_probabilities, dra
 from optimas_core.preferences import INCUMBENT
 from optimas_core.rewards import AlignmentResult, better_than_chance, decision_alignment
 from optimas_core.rollouts import in_short_thread
+from optimas_core.stages._committed import RankingShape, committed
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._generate_preferences import RANKING_FILE, read_dropped, read_proposals
 from optimas_core.stages._inputs import frozen_inputs
@@ -58,7 +60,7 @@ class _Candidate:
 
     @property
     def local(self) -> float | None:
-        return sum(self.scores.values()) / len(self.scores) if self.scores else None
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else None
 
 
 async def local_optimize(context: StageContext, request: OptimizeRequest) -> str:
@@ -72,7 +74,8 @@ async def local_optimize(context: StageContext, request: OptimizeRequest) -> str
 
 
 def read_ranking(context: StageContext, name: str) -> dict[str, Any]:
-    ranking: dict[str, Any] = context.required("proposals", name).read_json(RANKING_FILE, "values", "reason")
+    """Raises: ArtifactCorrupt: damaged."""
+    ranking: dict[str, Any] = committed(context.required("proposals", name), RANKING_FILE, RankingShape)
     return ranking
 
 
@@ -317,7 +320,7 @@ def _is_prompt(context: StageContext, request: OptimizeRequest) -> bool:
 
 def _mean(values: Any) -> float | None:
     numbers = list(values)
-    return sum(numbers) / len(numbers) if numbers else None
+    return math.fsum(numbers) / len(numbers) if numbers else None
 
 
 def _shown(value: float | None) -> str:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optimas_core.canonical import derive_seed
-from optimas_core.errors import DataError
 from optimas_core.rewards import RewardModel, RewardPair, split_by_example
 from optimas_core.rollouts import Place, in_short_thread
+from optimas_core.stages._committed import MetricsShape, committed
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import read_pairs
 
@@ -143,10 +143,8 @@ def guard_pairs(components: Sequence[str], pairs: Sequence[RewardPair], held_out
 
 
 def read_metrics(context: StageContext, name: str) -> dict[str, Any]:
-    """What training or adaptation recorded beside the weights."""
-    data = context.required("lrf", name).read_json(METRICS_FILE)
-    if not isinstance(data, dict):
-        raise DataError(f"lrf/{name}/{METRICS_FILE} is not an object.", remedy="Delete the artifact; it is derived again.")
+    """What training or adaptation recorded beside the weights. Raises: ArtifactCorrupt: damaged."""
+    data: dict[str, Any] = committed(context.required("lrf", name), METRICS_FILE, MetricsShape)
     return data
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optimas_core.artifacts import Artifact, TableWriter, read_table, write_table
-from optimas_core.canonical import canonical_json
+from optimas_core.canonical import canonical_json, parse_json
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.optimizers import Observation
 from optimas_core.preferences import Collected
@@ -18,6 +19,7 @@ from optimas_core.rewards import RewardPair
 PAIRS_FILE = "pairs.parquet"
 ROLLOUTS_FILE = "rollouts.parquet"
 SUMMARY_FILE = "summary.json"
+_REMEDY = "Delete its artifact folder and resume the run."
 
 
 class PreferenceTables:
@@ -119,18 +121,16 @@ def read_pairs(artifact: Artifact, component: str | None = None) -> list[RewardP
         ArtifactCorrupt: damaged, or the columns of the two rewards are swapped.
     """
     file = f"{artifact.uri}/{PAIRS_FILE}"
-    rows = read_table("preferences", artifact.read(PAIRS_FILE), file=file)
+    rows = read_table("preferences", _bytes(artifact, PAIRS_FILE), file=file)
     if any(row["reward_chosen"] <= row["reward_rejected"] for row in rows):  # ties give no pair
-        raise ArtifactCorrupt(
-            f"{file}: column reward_chosen is not above column reward_rejected.", remedy="Delete its artifact folder and resume the run."
-        )
+        raise ArtifactCorrupt(f"{file}: column reward_chosen is not above column reward_rejected.", remedy=_REMEDY)
     return [
         RewardPair(
             row["component"],
             row["example_id"],
-            json.loads(row["context_json"]),
-            json.loads(row["chosen_json"]),
-            json.loads(row["rejected_json"]),
+            _object(row, "context_json", file),
+            _object(row, "chosen_json", file),
+            _object(row, "rejected_json", file),
             row["reward_chosen"],
             row["reward_rejected"],
         )
@@ -152,22 +152,51 @@ class Measured:
 
 
 def read_measured(artifact: Artifact, component: str | None = None) -> list[Measured]:
-    """Every candidate output with at least one reward, in the table's order."""
+    """Every candidate output with at least one reward, in the table's order.
+
+    Raises:
+        ArtifactCorrupt: damaged.
+    """
+    file = f"{artifact.uri}/{ROLLOUTS_FILE}"
     grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in read_table("rollouts", artifact.read(ROLLOUTS_FILE), file=f"{artifact.uri}/{ROLLOUTS_FILE}"):
+    for row in read_table("rollouts", _bytes(artifact, ROLLOUTS_FILE), file=file):
         if (component is None or row["component"] == component) and row["reward"] is not None:
             grouped.setdefault((row["component"], row["example_id"], row["candidate"]), []).append(row)
     return [
         Measured(
             key[0],
             key[1],
-            tuple(json.loads(key[2])),
-            json.loads(rows[0]["inputs_json"]),
-            json.loads(rows[0]["output_json"]),
-            sum(row["reward"] for row in rows) / len(rows),
+            _labels(key[2], file),
+            _object(rows[0], "inputs_json", file),
+            _object(rows[0], "output_json", file),
+            math.fsum(row["reward"] for row in rows) / len(rows),
         )
         for key, rows in grouped.items()
     ]
+
+
+def _bytes(artifact: Artifact, name: str) -> bytes:
+    if name not in artifact.names:
+        raise ArtifactCorrupt(f"{artifact.uri} has no {name}.", remedy=_REMEDY)
+    return artifact.read(name)
+
+
+def _object(row: Mapping[str, Any], column: str, file: str) -> dict[str, Any]:
+    """The fields that a component read or wrote; the table's reader has seen that it is JSON, if it is not null."""
+    value = None if row[column] is None else json.loads(row[column])
+    if not isinstance(value, dict):
+        raise ArtifactCorrupt(f"{file}: column {column} has a value that is no object.", remedy=_REMEDY)
+    return value
+
+
+def _labels(text: str, file: str) -> tuple[str, ...]:
+    try:
+        names = parse_json(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactCorrupt(f"{file}: column candidate has a value that is no list of names.", remedy=_REMEDY)
+    return tuple(names)
 
 
 def observations(artifacts: Sequence[Artifact], component: str) -> list[Observation]:

@@ -68,7 +68,7 @@ def _gains(measured: Sequence[Mapping[str, float]], indices: Sequence[int]) -> d
     shared = {index: sorted(measured[index].keys() & measured[0].keys()) for index in indices}
     most = max((len(names) for index, names in shared.items() if index), default=0)
     return {
-        index: sum(measured[index][name] - measured[0][name] for name in names) / len(names)
+        index: math.fsum(measured[index][name] - measured[0][name] for name in names) / len(names)
         if names and 2 * len(names) >= most
         else (-math.inf if index else 0.0)
         for index, names in shared.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from optimas_core.artifacts import current_version
 from optimas_core.canonical import canonical_json, derive_seed
 from optimas_core.errors import TemporaryError
 from optimas_core.rollouts import Rollout, Task, first_error
+from optimas_core.stages._committed import SealedTestShape, VerdictShape, committed
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._preference_tables import table_bytes
 from optimas_core.system import Configuration, Example
@@ -157,7 +159,8 @@ def _baselines(context: StageContext, items: list[Example], rollouts: list[Rollo
 
 
 def read_decision(context: StageContext, name: str) -> dict[str, Any]:
-    decision: dict[str, Any] = context.required("validations", name).read_json(DECISION_FILE)
+    """A gate's verdict or the sealed test's result. Raises: ArtifactCorrupt: damaged."""
+    decision: dict[str, Any] = committed(context.required("validations", name), DECISION_FILE, VerdictShape | SealedTestShape)
     return decision
 
 
@@ -187,4 +190,4 @@ def _table(context: StageContext, measured: dict[str, list[Rollout]]) -> bytes:
 
 def _mean(values: list[Any]) -> float | None:
     numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
+    return math.fsum(numbers) / len(numbers) if numbers else None

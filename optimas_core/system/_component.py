@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from optimas_core.canonical import digest
+from optimas_core.crash_points import crash_point
 from optimas_core.errors import ConfigurationError, SystemDefinitionError
 from optimas_core.system._identity import code_identity
 from optimas_core.system._spaces import Space
@@ -64,7 +65,9 @@ class CallContext:
         """Ask a model and record what it cost, and what tries may have cost whose answers were lost."""
         meter = _LostTries(client.id, self.usage, self._bound, self._again)
         try:
+            crash_point("model-call.before")
             reply = await client.complete(replace(request, meter=meter))
+            crash_point("model-call.after")
         except asyncio.CancelledError:
             meter.lost()  # it may have been sent
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimas_core.canonical import canonical_json, digest
+from optimas_core.errors import ArtifactCorrupt
 
 
 @dataclass(frozen=True)
@@ -41,4 +42,7 @@ class Configuration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, Any]]) -> Configuration:
+        """Raises: ArtifactCorrupt: it is not one object of knobs for each component."""
+        if not isinstance(data, Mapping) or not all(isinstance(values, Mapping) for values in data.values()):
+            raise ArtifactCorrupt("a configuration is not an object of knobs for each component.", remedy="Restore it from a copy.")
         return cls({name: dict(values) for name, values in data.items()})

@@ -139,7 +139,12 @@ def _is_demonstration(value: Any) -> bool:
 
 def _check_member(value: Any, values: Sequence[Any], where: str) -> None:
     if isinstance(value, Mapping) and "per_input" in value:  # chosen for each input at run time by the named LRF
-        for item in value["per_input"]:
+        several, lrf = value["per_input"], value.get("lrf")
+        if not isinstance(several, list | tuple) or not several or not isinstance(lrf, str):
+            raise ConfigurationError(f"{where} names no values to choose among.", remedy="Give them as a list, and the name of an LRF.")
+        for item in several:
+            if isinstance(item, Mapping) and "per_input" in item:
+                raise ConfigurationError(f"{where} is a choice among choices.", remedy="Give the values themselves.")
             _check_member(item, values, where)
         return
     if not any(_same(value, item) for item in values):

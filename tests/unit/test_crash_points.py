@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from optimas_core.artifacts import Workspace
 from optimas_core.artifacts import _write_points as points
 
 WRITER = """
@@ -19,10 +20,18 @@ for index in range(3):
     run.append_state(index, {"n": index})
 print("ended")
 """
+PROMOTER = """
+import sys
+from optimas_core.artifacts import Workspace
+pointer = Workspace.open(sys.argv[1]).promoted("qa")
+for index in range(2):
+    pointer.promote(f"{index}{index}" * 16, run_id="r", at="t", expected_serial=index)
+print("ended")
+"""
 
 
-def process(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / "w")], capture_output=True, text=True, env=environment, timeout=60)
+def process(tmp_path: Path, script: str = WRITER, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script, str(tmp_path / "w")], capture_output=True, text=True, env=environment, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +41,14 @@ def test_dies_at_the_named_place_and_occurrence(tmp_path: Path, place: str, stat
     done = process(tmp_path, OPTIMAS_CRASH_AT=place)
     assert done.returncode == -signal.SIGKILL and "ended" not in done.stdout
     assert len(list((tmp_path / "w/runs/r/state").glob("*.json"))) == states
+
+
+@pytest.mark.parametrize(("place", "serial"), [("promotion.before:2", 1), ("promotion.unpublished:2", 1), ("promotion.after:2", 2)])
+def test_a_promotion_is_whole_or_was_not_made(tmp_path: Path, place: str, serial: int) -> None:
+    done = process(tmp_path, PROMOTER, OPTIMAS_CRASH_AT=place)
+    assert done.returncode == -signal.SIGKILL
+    current = Workspace.open(tmp_path / "w").promoted("qa").current()
+    assert current is not None and current.serial == serial
 
 
 def test_without_the_variables_or_at_a_place_never_reached_nothing_happens(tmp_path: Path) -> None:
@@ -64,6 +81,7 @@ def test_a_place_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: str) 
         ("runs/r/lrf/abcdef01/manifest.json", "lrf-manifest"),
         ("runs/r/lrf/abcdef01/deeper/manifest.json", "lrf-file"),
         ("calls/ab/abcdef01", "call-record"),
+        ("bundles/abcdef01", "bundle"),
         ("current/qa", "promotion"),
         ("probe/00", "probe"),
         ("elsewhere", "other"),

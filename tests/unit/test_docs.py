@@ -190,6 +190,7 @@ def test_exit_codes_in_the_docs_are_those_of_the_errors() -> None:
 
 # Pages whose tables name the test of each row, and the file of names without one.
 TESTED_PAGES = {
+    "06-workspace-and-resume.md": "tests/local/controller/test_crash_points.py",
     "09-errors.md": "tests/unit/cli/test_bad_input.py",
     "11-model-faults.md": "tests/local/models/test_model_fault_table.py",
 }
@@ -200,7 +201,7 @@ NAMED_TEST = re.compile(r"`((?:tests/[\w/]+\.py)?(?:::)?(?:test_\w+)?)`")
 def test_every_row_of_a_table_with_tests_names_tests_that_exist(page: str) -> None:
     """A file may be named as a whole; a name alone stands in the page's own file, or in the one its section names."""
     rows = rows_with_tests((ROOT / "docs" / page).read_text(encoding="utf-8"), TESTED_PAGES[page])
-    assert len(rows) > 20
+    assert len(rows) > 10
     missing = []
     for row, names in rows:
         missing += [row] if not names else []

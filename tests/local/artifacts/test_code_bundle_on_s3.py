@@ -1,4 +1,4 @@
-"""A code bundle over a real S3 server: stored once by many at once, replaced when damaged, and a system that runs from what was unpacked."""
+"""A code bundle over a real S3 server: stored once by many at once, replaced when damaged, and a system that runs out of it."""
 
 from __future__ import annotations
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -192,4 +194,17 @@ def test_a_large_object_is_one_request_so_there_are_no_parts_to_be_killed_betwee
     assert [(seen.method, seen.key.rpartition("/")[2]) for seen in proxy.seen] == [("PUT", "large")]
     assert not {"uploads", "uploadId", "partNumber"} & proxy.seen[0].query.keys()
     blob = store.get("large")
+    assert blob is not None and blob.data == data
+
+
+def test_killed_in_the_middle_of_a_large_object_leaves_no_object(s3_url: str, s3_environment: Any) -> None:
+    store, data = open_store(s3_url), b"x" * (4 << 20)
+    bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
+    signed = urlsplit(s3_environment.client().generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": f"{prefix}/half"}))
+    head = f"PUT {signed.path}?{signed.query} HTTP/1.1\r\nHost: {signed.netloc}\r\nContent-Length: {len(data)}\r\n\r\n"
+    with socket.create_connection((signed.hostname, signed.port), timeout=10) as connection:
+        connection.sendall(head.encode() + data[: len(data) // 2])
+    assert store.get("half") is None and list(store.list()) == []
+    store.put("half", data, if_absent=True)
+    blob = store.get("half")
     assert blob is not None and blob.data == data

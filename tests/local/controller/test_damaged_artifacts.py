@@ -63,6 +63,14 @@ def no_number(data: bytes) -> bytes:
     return parquet(found.set_column(index, found.schema.field("reward"), pa.array([float("nan")] * found.num_rows)))
 
 
+def flipped(data: bytes) -> bytes:
+    """One bit in the last value of the rewards."""
+    group = pq.read_metadata(io.BytesIO(data)).row_group(0)
+    chunk = next(group.column(index) for index in range(group.num_columns) if group.column(index).path_in_schema == "reward")
+    position = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 1
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,12 +82,13 @@ class Bomb:
 # file, damage, whether the manifest is made to agree (a stranger's artifact), what is said
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], bool, str]] = {
     "cut": (PAIRS, lambda data: data[: len(data) // 2], False, "bytes where its manifest says"),
-    "flipped": (ROLLOUTS, lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:], False, "SHA-256"),
+    "flipped": (ROLLOUTS, flipped, False, "damaged in column reward"),
+    "flipped, and the manifest agrees": (ROLLOUTS, flipped, True, "in column reward "),
     "cut, and the manifest agrees": (PAIRS, lambda data: data[: len(data) // 2], True, "is not a whole Parquet file"),
     "swapped values": (PAIRS, swapped, True, "column reward_chosen"),
-    "swapped columns": (PAIRS, other_order, True, "another order"),
+    "swapped columns": (PAIRS, other_order, True, "another order, from column reward_rejected"),
     "newer version": (PAIRS, newer, True, "schema_version '7'"),
-    "a row twice": (PAIRS, twice, True, "two rows with the same"),
+    "a row twice": (PAIRS, twice, True, "two rows with the same (component, example_id"),
     "a reward that is no number": (ROLLOUTS, no_number, True, "column reward"),
     "a manifest cut": ("manifest.json", lambda data: data[: len(data) // 2], False, "is not a manifest"),
 }

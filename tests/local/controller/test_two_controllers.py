@@ -75,30 +75,43 @@ def test_a_second_controller_watches_a_live_one_until_it_is_told_to_stop(series:
 HANGS = ("paid-call.before:5", "preferences-manifest.before", "state.before:2", "state.unpublished:3", "ledger.before:3")
 
 
+def hang_and_wake(series: Any, place: str, left: Any, calls: Any) -> None:
+    """The first holder is stopped at `place`, a second takes over, the first wakes up and gives way."""
+    workspace = place.replace(":", "-")
+    hung = series.process(workspace, crash_at=place, signal=signal.SIGSTOP, lease_ttl_s=0.5)
+    wait_until(hung.child.is_stopped)
+    paid = len(series.compare.reached(hung.calls))
+    # The second takes over and stops at once, holding the lease, so that the first wakes in the middle of its reign.
+    second = series.process(workspace, resume=True, crash_at="lease.after", signal=signal.SIGSTOP, lease_ttl_s=0.5, lease_wait_s=60.0)
+    wait_until(second.child.is_stopped)
+    hung.child.send(signal.SIGCONT)
+    assert hung.wait() == 4, (place, hung.said[-1500:])
+    assert "no longer held" in hung.said or "under lease epoch" in hung.said
+    assert len(series.compare.reached(hung.calls)) - paid <= 2, "it paid on after it had lost the run"
+    second.child.send(signal.SIGCONT)
+    assert second.wait() == 0, (place, second.said[-1500:])
+    found = series.left(workspace)
+    assert not series.compare.differences(found, left, finished=True), place
+    assert series.compare.repeated_calls([hung.calls, second.calls], calls, series.compare.in_flight(hung.points)) == 0, place
+    assert epochs(series, workspace) == sorted(epochs(series, workspace))
+
+
 def test_a_holder_that_hangs_and_wakes_after_its_lease(series: Any, undisturbed: dict[str, Any]) -> None:
     left, calls = whole(series, undisturbed)
-
-    def one(place: str) -> None:
-        workspace = place.replace(":", "-")
-        hung = series.process(workspace, crash_at=place, signal=signal.SIGSTOP, lease_ttl_s=0.5)
-        wait_until(hung.child.is_stopped)
-        paid = len(series.compare.reached(hung.calls))
-        # The second takes over and stops at once, holding the lease, so that the first wakes in the middle of its reign.
-        second = series.process(workspace, resume=True, crash_at="lease.after", signal=signal.SIGSTOP, lease_ttl_s=0.5, lease_wait_s=60.0)
-        wait_until(second.child.is_stopped)
-        hung.child.send(signal.SIGCONT)
-        assert hung.wait() == 4, (place, hung.said[-1500:])
-        assert "no longer held" in hung.said or "under lease epoch" in hung.said
-        assert len(series.compare.reached(hung.calls)) - paid <= 2, "it paid on after it had lost the run"
-        second.child.send(signal.SIGCONT)
-        assert second.wait() == 0, (place, second.said[-1500:])
-        found = series.left(workspace)
-        assert not series.compare.differences(found, left, finished=True), place
-        assert series.compare.repeated_calls([hung.calls, second.calls], calls, series.compare.in_flight(hung.points)) == 0, place
-        assert epochs(series, workspace) == sorted(epochs(series, workspace))
-
     with ThreadPoolExecutor(len(HANGS)) as together:
-        list(together.map(one, HANGS))
+        list(together.map(lambda place: hang_and_wake(series, place, left, calls), HANGS))
+
+
+def test_over_s3_it_is_the_same(series: Any, series_in: SeriesIn, undisturbed: dict[str, Any], s3_url: str) -> None:
+    left, calls = whole(series, undisturbed)
+    far = series_in(s3_url)
+    processes = [far.process("shared", skew_s=skew, lease_ttl_s=20.0, lease_wait_s=60.0) for skew in (0.0, 600.0, -600.0)]
+    assert [process.wait() for process in processes] == [0] * 3, [process.said[-500:] for process in processes]
+    assert not far.compare.differences(far.left("shared"), left, finished=True)
+    assert far.compare.repeated_calls([process.calls for process in processes], calls, 0) == 0
+    assert len(set(epochs(far, "shared"))) == 1
+    with ThreadPoolExecutor(2) as together:
+        list(together.map(lambda place: hang_and_wake(far, place, left, calls), ("paid-call.before:5", "state.before:2")))
 
 
 def test_a_holder_that_wakes_when_all_is_done_changes_nothing(series: Any, undisturbed: dict[str, Any]) -> None:

@@ -102,6 +102,10 @@ def test_it_is_the_tar_that_other_programs_make_and_read(project: Path, tmp_path
         ("p" * 155 + "/" + "n" * 101, False),
         ("p/" * 78 + "n" * 100, True),
         ("p/" * 78 + "/n", False),
+        ("ab/" * 80 + "n", True),
+        ("ab/" * 85 + "n", True),
+        ("ab/" * 86 + "n", False),
+        ("é/" * 40 + "n", True),
     ],
     ids=lambda value: str(value)[-12:],
 )
@@ -178,10 +182,11 @@ def test_a_git_hook_s_variables_do_not_lead_to_another_repository(
 ) -> None:
     write(tmp_path / "other", {"x": b""})
     git("init", at=tmp_path / "other")
+    write(project, {".gitignore": b"*.log\n", "a.log": b"", "tracked.log": b""})
+    git("add", "-f", "tracked.log")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "nothing"))
-    git_ignored = write(project, {".gitignore": b"*.log\n", "a.log": b""})
-    assert names(pack_bundle(git_ignored)) == sorted([*IN_PROJECT, ".gitignore"])
+    assert names(pack_bundle(project)) == sorted([*IN_PROJECT, ".gitignore", "tracked.log"])
 
 
 def test_a_submodule_s_files_travel_and_one_that_is_not_checked_out_is_named(

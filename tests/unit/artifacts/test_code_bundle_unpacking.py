@@ -19,7 +19,6 @@ from optimas_core.artifacts import Bundle, Workspace, collect, pack_bundle, put_
 from optimas_core.artifacts._bundle_archive import MAX_BUNDLE_BYTES
 from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady, SpecError
 
-
 UNPACKER = """
 import sys
 from pathlib import Path

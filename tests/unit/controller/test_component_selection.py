@@ -40,11 +40,14 @@ def test_gain_prefers_what_gained_and_starves_nobody() -> None:
     counts = Counter(ByGain(0.3).choose(NAMES, RunState(iteration=number, gains=gains), 0) for number in range(4000))
     assert counts["rewriter"] / 4000 == pytest.approx(0.1, abs=0.02), "its share of the exploration"
     assert counts["retriever"] / 4000 == pytest.approx(0.1 + 0.7 * 0.75, abs=0.03)
-    untried = Counter(
-        ByGain(0.0).choose(NAMES, RunState(iteration=number, gains={"retriever": (0.3,), "rewriter": (0.0,)}), 0) for number in range(2000)
-    )
-    assert untried["answerer"] / 2000 == pytest.approx(0.5, abs=0.04), "never tried counts as the best so far"
-    assert len({ByGain(0.0).choose(NAMES, state, 0) for state in states(50)}) == 3, "no gain yet: uniform"
+
+
+def test_gain_tries_each_component_once_before_any_again() -> None:
+    tried = {"retriever": (0.3,), "rewriter": (0.0,)}
+    assert {ByGain(0.5).choose(NAMES, RunState(iteration=number, gains=tried), number) for number in range(200)} == {"answerer"}
+    assert len({ByGain(0.0).choose(NAMES, RunState(), seed) for seed in range(50)}) == 3, "in random order"
+    nothing = dict.fromkeys(NAMES, (0.0,))
+    assert len({ByGain(0.0).choose(NAMES, RunState(iteration=number, gains=nothing), 0) for number in range(50)}) == 3, "no gain: uniform"
 
 
 def test_settings_name_the_policy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ COMPILED = sorted((ROOT / "pipelines").glob("*.yaml"))
 
 
 def executors(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text())["deploymentSpec"]["executors"]
+    found: dict[str, Any] = next(yaml.safe_load_all(path.read_text()))["deploymentSpec"]["executors"]
     return found
 
 
@@ -33,12 +34,17 @@ def test_compiled_pipelines_are_up_to_date() -> None:
 
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.stem)
 def test_no_task_is_cached_and_none_installs_packages(path: Path) -> None:
-    body = yaml.safe_load(path.read_text())
+    body = next(yaml.safe_load_all(path.read_text()))
     assert all(not task.get("cachingOptions", {}).get("enableCache") for task in tasks(body))
     for name, executor in executors(path).items():
         container = executor["container"]
         assert "pip install" not in " ".join([*container.get("command", []), *container.get("args", [])]), name
-        assert container["image"].split(":")[0] in ("optimas-runtime", "optimas-train"), "no registry is named"
+        assert re.fullmatch(r"\{\{\$\.inputs\.parameters\['pipelinechannel--(train_)?image'\]\}\}", container["image"]), (
+            "an image is a parameter"
+        )
+    declared = body["root"]["inputDefinitions"]["parameters"]
+    images = {key: value["defaultValue"] for key, value in declared.items() if key in ("image", "train_image")}
+    assert images and {value.split(":")[0] for value in images.values()} <= {"optimas-runtime", "optimas-train"}, "no registry is named"
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.stem)
@@ -55,14 +61,13 @@ def test_a_component_is_described_as_it_is(folder: Path) -> None:
     shown = {name: kind.removeprefix("dsl.Output[dsl.").removesuffix("]") for name, kind in declared.items() if name not in plain}
     described = yaml.safe_load((folder / "metadata.yaml").read_text())
     assert {name: item["type"] for name, item in described["inputs"].items()} == plain
-    assert function.returns is not None
     outputs = {name: item["type"] for name, item in described["outputs"].items()}
-    assert outputs == {"Output": ast.unparse(function.returns), **shown}
+    assert outputs == ({"Output": ast.unparse(function.returns), **shown} if function.returns is not None else shown)
     assert described["description"] == ast.get_docstring(function)
     assert (folder / "README.md").read_text().startswith(f"# {described['name']}\n")
 
 
-@pytest.mark.parametrize("folder", COMPONENTS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [folder for folder in COMPONENTS if folder.name != "controller"], ids=lambda folder: folder.name)
 def test_a_body_is_one_import_and_one_call(folder: Path) -> None:
     tree = ast.parse((folder / "component.py").read_text())
     outside = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -125,7 +125,7 @@ def test_the_newest_record_alone_tells_where_the_run_stands(tmp_path: Path, monk
         budget.flush()
     reads: list[str] = []
     get = type(run.store).get
-    monkeypatch.setattr(type(run.store), "get", lambda self, key: reads.append(key) or get(self, key))
+    monkeypatch.setattr(type(run.store), "get", lambda self, key, **bound: reads.append(key) or get(self, key, **bound))
     assert Budget(BudgetSettings(), run).spent().tokens == 600
     assert len(reads) <= 3
 

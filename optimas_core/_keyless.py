@@ -1,4 +1,4 @@
-"""What the command line's process writes passes through here: results, progress, a user's own prints, warnings of libraries,
+"""What a process of ours writes passes through here: results, progress, a user's own prints, warnings of libraries,
 tracebacks, also of threads. What a subprocess of the user's writes does not."""
 
 from __future__ import annotations

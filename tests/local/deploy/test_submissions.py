@@ -1,0 +1,388 @@
+"""A run is given to a cluster once, however often, by however many; cancel leaves nothing of it; all of it from the workspace's record."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimas_core.artifacts import Lease, LeaseHeld, RunWorkspace, Workspace
+from optimas_core.deploy import CompiledPipeline, Submitted, Target, cancel, follow, read_pipeline, read_submission, submit_run
+from optimas_core.errors import ArtifactCorrupt, AuthenticationFailed, CallTimeout, ServerFault, SpecError, TemporaryError
+from optimas_core.launchers.kfp_api import KfpApi, KfpHost, child_run_name, connect, stage_run_name
+
+Client = Callable[..., KfpApi]
+BUNDLE = "b" * 64
+
+
+def given(
+    api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline, *, bundle: str = BUNDLE, again: bool = False, **target: str
+) -> Submitted:
+    parameters = {"workspace": "s3://bucket/optimas", "run_id": run.run_id, "bundle": bundle}
+    return submit_run(api, run, pipeline=pipeline, parameters=parameters, bundle=bundle, target=Target(**target), again=again)
+
+
+def started(kfp: Any, run: RunWorkspace, name: str, state: str = "RUNNING") -> str:
+    """A child run, as the controller task submits it."""
+    (experiment_id,) = kfp.experiments
+    run_id = str(kfp._add_run({"display_name": name, "experiment_id": experiment_id})["run_id"])
+    kfp.move(run_id, state)
+    return run_id
+
+
+def states(kfp: Any) -> dict[str, str]:
+    return {run["display_name"]: run.get("state", "") for run in kfp.runs.values()}
+
+
+# Submitting
+
+
+def test_submitting_again_attaches(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    first = given(api, run, pipeline, service_account="optimas-stages")
+    assert not first.attached and first.link == f"{kfp.url}/#/runs/details/{first.kfp_run.run_id}"
+    (there,) = kfp.runs.values()
+    assert (
+        there["display_name"] == "colours"
+        and there["service_account"] == "optimas-stages"
+        and "run_id" in there["runtime_config"]["parameters"]
+    )
+    record = read_submission(run)
+    assert record is not None and record[0].last.kfp_run_id == first.kfp_run.run_id and record[0].host == kfp.url
+    for state in ("RUNNING", "SUCCEEDED"):
+        kfp.move(first.kfp_run.run_id, state)
+        second = given(api, run, pipeline)
+        assert second.attached and second.kfp_run.state == state.lower() and len(kfp.runs) == 1
+
+
+def test_eight_threads_at_once_give_one_run(kfp: Any, client_of: Client, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    kfp.create_s = 0.2
+    clients = [client_of() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda client: given(client, run, pipeline), clients))
+    assert len({item.kfp_run.run_id for item in done}) == 1 and kfp.workflows == ["colours"]
+    assert [item.attached for item in done].count(False) == 1
+
+
+def _in_a_process(host: str, workspace: str, data: bytes, barrier: Any, answers: Any) -> None:
+    with connect(KfpHost(host), deadline_s=30) as api:
+        barrier.wait()
+        done = given(api, Workspace.open(workspace).run("colours"), read_pipeline(data))
+        answers.put((done.kfp_run.run_id, done.attached))
+
+
+def test_processes_at_once_give_one_run(kfp: Any, run: RunWorkspace, pipeline: CompiledPipeline, s3_url: str) -> None:
+    """Over the S3 server, as from several laptops."""
+    kfp.create_s = 0.5
+    fork = multiprocessing.get_context("fork")
+    barrier, answers = fork.Barrier(3), fork.Queue()
+    crowd = [fork.Process(target=_in_a_process, args=(kfp.url, s3_url, pipeline.data, barrier, answers)) for _ in range(3)]
+    for process in crowd:
+        process.start()
+    done = [answers.get(timeout=60) for _ in crowd]
+    for process in crowd:
+        process.join(timeout=30)
+    assert len({run_id for run_id, _ in done}) == 1 and sorted(attached for _, attached in done) == [False, True, True]
+    assert kfp.workflows == ["colours"]
+
+
+def test_a_submission_that_died_before_or_after_the_create_is_taken_up(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KfpApi, "create_run_once", dies)
+        with pytest.raises(KeyboardInterrupt):
+            given(api, run, pipeline)
+    record = read_submission(run)
+    assert record is not None and record[0].last.name == "colours" and record[0].last.kfp_run_id == ""
+    with monkeypatch.context() as patch:
+        patch.setattr("optimas_core.deploy._submit.record_id", dies)
+        with pytest.raises(KeyboardInterrupt):
+            given(api, run, pipeline)
+    assert len(kfp.runs) == 1
+    done = given(api, run, pipeline)
+    record = read_submission(run)
+    assert done.attached and record is not None and record[0].last.kfp_run_id == done.kfp_run.run_id and kfp.workflows == ["colours"]
+
+
+def test_what_was_never_started_may_be_submitted_otherwise(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    kfp.denied = ("experiments",)
+    with pytest.raises(AuthenticationFailed, match="403"):
+        given(api, run, pipeline, experiment="theirs")
+    kfp.denied = ()
+    assert not given(api, run, pipeline, experiment="ours", bundle="c" * 64).attached
+    assert [item["display_name"] for item in kfp.experiments.values()] == ["ours"]
+
+
+def test_other_code_under_the_name_of_a_submitted_run_is_refused(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    first = given(api, run, pipeline)
+    with pytest.raises(SpecError, match="with other code.*--again"):
+        given(api, run, pipeline, bundle="c" * 64)
+    assert given(api, run, pipeline, again=True).attached, "it lives"
+    kfp.move(first.kfp_run.run_id, "FAILED")
+    assert not given(api, run, pipeline, bundle="c" * 64, again=True).attached and len(kfp.runs) == 2
+
+
+def test_a_failed_run_goes_on_only_when_asked_to(kfp: Any, client_of: Client, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    api = client_of()
+    first = given(api, run, pipeline)
+    kfp.move(first.kfp_run.run_id, "FAILED", "out of memory")
+    told = given(api, run, pipeline)
+    assert told.attached and told.kfp_run.errors == ("out of memory",) and len(kfp.runs) == 1
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda client: given(client, run, pipeline, again=True), [client_of() for _ in range(4)]))
+    assert sorted(states(kfp)) == ["colours", "colours-again-2"] and len(kfp.workflows) == 2
+    assert len({item.kfp_run.run_id for item in done}) == 1
+    assert given(api, run, pipeline).kfp_run.run_id == done[0].kfp_run.run_id
+
+
+def test_another_installation_does_not_know_the_run(
+    kfp: Any, kfp_module: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    given(api, run, pipeline)
+    other = kfp_module.KfpServer()
+    try:
+        with connect(KfpHost(other.url)) as there:
+            with pytest.raises(SpecError, match=rf"submitted to {kfp.url}; {other.url} does not know it"):
+                given(there, run, pipeline)
+            assert not other.runs and not given(there, run, pipeline, again=True).attached
+    finally:
+        other.close()
+
+
+def test_a_run_that_a_process_drives_is_not_submitted(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimas_core.deploy._submit._LEASE_WAIT_S", 0.0)
+    lease = Lease(run, ttl_s=1.5)
+    lease.acquire()
+    with lease.keep(), pytest.raises(LeaseHeld):
+        given(api, run, pipeline)
+    assert not kfp.runs and not given(api, run, pipeline).attached
+
+
+def test_attaching_needs_no_lease(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    """The controller in the cluster holds it while the run goes."""
+    first = given(api, run, pipeline)
+    lease = Lease(run)
+    lease.acquire()
+    assert given(api, run, pipeline).kfp_run.run_id == first.kfp_run.run_id
+    lease.release()
+
+
+def test_a_damaged_record_is_named(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    for data in (
+        b"{",
+        b"[]",
+        b'{"format": 2}',
+        b'{"format": 1, "attempts": [], "run_id": "colours", "host": "", "experiment": "", "bundle": ""}',
+    ):
+        run.store.put(f"{run.prefix}/submission.json", data)
+        with pytest.raises(ArtifactCorrupt, match="submission.json is damaged"):
+            given(api, run, pipeline)
+    assert not kfp.runs
+
+
+# Waiting
+
+
+def test_waiting_tells_what_changes_and_survives_a_server_that_is_away(
+    kfp: Any, client_of: Client, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    api = client_of(deadline_s=0.2)
+    run_id = given(api, run, pipeline).kfp_run.run_id
+    message = 'CreateContainerConfigError: secret "llm-keys" not found'
+    said: list[str] = []
+    steps = iter(
+        [
+            lambda: kfp.nodes.update(
+                {run_id: {"n": {"type": "Pod", "phase": "Pending", "name": "c.root.train-lrf.executor", "message": message}}}
+            ),
+            lambda: kfp.move(run_id, "RUNNING"),
+            lambda: kfp.next_statuses.extend([503] * 4),
+            lambda: (kfp.next_statuses.clear(), kfp.move(run_id, "SUCCEEDED")),
+        ]
+    )
+    ended = follow(api, run_id, say=said.append, sleep=lambda seconds: next(steps)())
+    assert ended.state == "succeeded" and said[0] == "colours: pending" and said[-1] == "colours: succeeded"
+    assert "train-lrf: secret 'llm-keys' does not exist in the namespace." in said and any("still waiting" in text for text in said)
+    assert len(said) == len(set(said))
+
+
+# Canceling
+
+
+def test_cancel_leaves_nothing_of_the_run_and_all_of_the_others(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    parent = given(api, run, pipeline).kfp_run.run_id
+    kfp.move(parent, "RUNNING")
+    started(kfp, run, stage_run_name("colours", "warm-up"), "SUCCEEDED")
+    done = started(kfp, run, child_run_name("colours", 0), "SUCCEEDED")
+    started(kfp, run, child_run_name("colours", 1))
+    for other in ("colours-it-is-late", "colours-2-it-0000", "colours-it-0001x"):
+        started(kfp, run, other)
+    late = []
+
+    def submits_one_more(stopped: dict[str, Any]) -> None:
+        if stopped["run_id"] == parent:
+            late.append(started(kfp, run, child_run_name("colours", 2)))
+
+    kfp.on_terminate = submits_one_more
+    ended = cancel(run, api, interval_s=0.01)
+    assert ended.names == ("colours", "colours-it-0001", "colours-it-0002") and late
+    now = states(kfp)
+    assert {now[name] for name in ended.names} == {"FAILED"} and kfp.runs[done]["state"] == "SUCCEEDED"
+    assert {now[other] for other in ("colours-it-is-late", "colours-2-it-0000", "colours-it-0001x")} == {"RUNNING"}
+    stops = [path.split("/")[4].partition(":")[0] for method, path in kfp.requests if path.endswith(":terminate")]
+    assert stops[0] == parent, "the controller first, or it starts what was just ended again"
+    assert cancel(run, api, interval_s=0.01).names == ()
+    assert given(api, run, pipeline).kfp_run.state == "canceled"
+
+
+def test_cancel_waits_for_the_end_of_the_controller_and_looks_once_more(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    """No signal reaches its process: it may submit until its pod is gone."""
+    given(api, run, pipeline)
+    kfp.on_end = lambda ended: started(kfp, run, child_run_name("colours", 0)) if ended["display_name"] == "colours" else None
+    assert cancel(run, api, interval_s=0.01).names == ("colours", "colours-it-0000")
+    assert states(kfp)["colours-it-0000"] == "FAILED"
+
+
+def test_cancel_finds_a_run_whose_id_was_never_written_and_every_run_of_its_name(
+    kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    given(api, run, pipeline)
+    started(kfp, run, "colours")
+    found = read_submission(run)
+    assert found is not None
+    body = json.loads((run.store.get(f"{run.prefix}/submission.json") or pytest.fail("no record")).data)
+    body["attempts"][0]["kfp_run_id"] = ""
+    run.store.put(f"{run.prefix}/submission.json", json.dumps(body).encode())
+    assert cancel(run, api, interval_s=0.01).names == ("colours", "colours")
+    assert {item["state"] for item in kfp.named("colours")} == {"FAILED"}
+
+
+def test_cancel_goes_on_where_the_server_was_away(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    given(api, run, pipeline)
+    kfp.next_statuses = [503, 500, 429]
+    assert cancel(run, api, interval_s=0.01).names == ("colours",)
+
+
+def test_cancel_says_what_does_not_end(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    given(api, run, pipeline)
+    kfp.ending_looks = 10**6
+    with pytest.raises(CallTimeout, match="not ended after 0 s: colours"):
+        cancel(run, api, wait_s=0, interval_s=0.01)
+
+
+def test_cancel_of_what_was_never_submitted_or_lies_elsewhere(
+    kfp: Any, kfp_module: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline
+) -> None:
+    with pytest.raises(SpecError, match="never submitted"):
+        cancel(run, api)
+    given(api, run, pipeline)
+    other = kfp_module.KfpServer()
+    try:
+        with connect(KfpHost(other.url)) as there, pytest.raises(SpecError, match=rf"was submitted to {kfp.url}"):
+            cancel(run, there)
+    finally:
+        other.close()
+
+
+# The commands, over the S3 server
+
+
+@pytest.fixture
+def packaged(pipeline: CompiledPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimas_core.cli._deploy.compiled", lambda name: pipeline.data)
+
+
+def test_submit_and_cancel_from_the_command_line(
+    kfp: Any,
+    packaged: None,
+    optimas: Callable[..., Any],
+    scripted_project: Callable[..., Path],
+    s3_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = scripted_project(workspace=s3_url, name="colours")
+    monkeypatch.setenv("OPTIMAS_KFP_HOST", kfp.url)
+    said = optimas("submit", path, "--set", "gpus=2", "--set", 'node_selector={"pool": "a"}', "--set", "shards=2", "--experiment", "theirs")
+    assert said.code == 0 and said.out.splitlines()[0] == "colours: submitted" and f"Link: {kfp.url}" in said.out, said
+    (there,) = kfp.runs.values()
+    parameters = there["runtime_config"]["parameters"]
+    assert (parameters["gpus"], parameters["node_selector"], parameters["workspace"]) == (2, {"pool": "a"}, s3_url)
+    # Its children: in the experiment where cancel looks, under the same account, with the same settings of the cluster.
+    assert (parameters["experiment"], parameters["service_account"], there["service_account"]) == ("theirs", "optimas", "optimas")
+    assert parameters["cluster"] == {"gpus": 2, "node_selector": {"pool": "a"}} and parameters["shard_indexes"] == [0, 1]
+    opened = Workspace.open(s3_url)
+    assert len(parameters["bundle"]) == 64 and any(parameters["bundle"] in key for key in opened.store.list("bundles/"))
+    assert opened.run_ids() == ["colours"], "its frozen spec is there: tasks read it"
+    kfp.move(there["run_id"], "SUCCEEDED")
+    again = json.loads(optimas("submit", path, "--wait", "--json").out)
+    assert again["attached"] and again["state"] == "succeeded" and again["kfp_run_id"] == there["run_id"]
+    kfp.move(there["run_id"], "RUNNING")
+    ended = optimas("cancel", s3_url, "colours")
+    assert ended.code == 0 and "ended colours" in ended.out
+    said = optimas("submit", path)
+    assert said.code == 1 and "canceled on the cluster" in said.err and "--again" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "gpu=1"], "no parameter 'gpu'. Did you mean 'gpus'?"),
+        (["--set", "gpus=many"], "--set gpus=many: not NUMBER_INTEGER"),
+        (["--set", "gpus=true"], "parameter 'gpus' is bool"),
+        (["--set", "gpus"], "is not name=value"),
+        (["--set", "experiment=x"], "parameter 'experiment' is not set by itself. Use --experiment."),
+        (["--set", "shards=17"], "shards = 17 is not between 1 and 16"),
+        (["--set", "node_selector=" + json.dumps({"pool": "x" * 100_001})], "'node_selector' has 100"),
+        (["--host", "http://127.0.0.1:9"], "127.0.0.1:9 cannot be reached"),
+        (["--host", "http://me:secret@127.0.0.1:9"], "holds a user or a password"),
+        (["--host", "ftp://127.0.0.1"], "is no address of a server"),
+        (["--workspace", "s3://no-such-bucket-here/x"], "no-such-bucket-here"),
+        (["--workspace", "somewhere"], "pods cannot reach it"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_before_anything_is_started(
+    kfp: Any,
+    packaged: None,
+    optimas: Callable[..., Any],
+    scripted_project: Callable[..., Path],
+    s3_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setattr("optimas_core.launchers.kfp_api._client._CHECK_S", 0.3)
+    monkeypatch.setenv("OPTIMAS_KFP_HOST", kfp.url)
+    found = optimas("submit", scripted_project(workspace=s3_url), *arguments)
+    assert found.code == 2 and said in found.err and len(found.err.strip().splitlines()) == 1, found
+    assert not kfp.runs and not kfp.pipelines and "secret" not in found.err
+
+
+def test_an_older_server_is_refused_before_anything_is_written(
+    kfp: Any, packaged: None, optimas: Callable[..., Any], scripted_project: Callable[..., Path], s3_url: str
+) -> None:
+    kfp.tag_name = "2.4.0"
+    found = optimas("submit", scripted_project(workspace=s3_url), "--host", kfp.url)
+    assert found.code == 2 and "2.4.0" in found.err and not Workspace.open(s3_url).run_ids()
+
+
+def test_a_server_that_stays_away_is_a_temporary_error(kfp: Any, client_of: Client, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
+    kfp.next_statuses = [503] * 100
+    with pytest.raises(TemporaryError) as caught:
+        given(client_of(deadline_s=0.3), run, pipeline)
+    assert isinstance(caught.value, ServerFault) and not kfp.runs
