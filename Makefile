@@ -49,7 +49,16 @@ pipelines: install ## Compile the pipelines to the YAML beside them
 check-pipelines: install ## Fail where a compiled pipeline is not what its source compiles to
 	$(BIN)/python -m pipelines --check
 
+images: ## Build the images with podman, buildah or docker (or IMAGES="runtime"; PYTHON_BASE=name:tag; BUILD_FLAGS="--network host")
+	$(PYTHON) images/build.py $(IMAGES) --flags="$(BUILD_FLAGS)"
+
+pin-images: ## Write the digest behind each base image's tag into images/bases.env; needs a registry
+	$(PYTHON) images/pin.py
+
+test-cluster: install ## The tests on the cluster that KUBECONFIG names; what it lacks is skipped, with the reason (tests/cluster/README.md)
+	$(BIN)/python -m pytest tests/cluster -m cluster
+
 clean: ## Remove the virtual environment and build leftovers
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: help install models quickstart test test-unit lint bench ci pipelines check-pipelines clean
+.PHONY: help install models quickstart test test-unit lint bench ci pipelines check-pipelines images pin-images test-cluster clean

@@ -131,7 +131,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         SystemExit: an unknown name (argparse, exit code 2).
     """
-    parser = argparse.ArgumentParser(description="Decision alignment of the LRF's losses and rungs, and the order of an iteration")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", type=_names(SYSTEMS), help="default: quickstart, and hotpotqa where OPTIMAS_DATA is set")
     parser.add_argument("--components", type=_names(), default=(), help="only these")
     parser.add_argument("--losses", type=_names(LOSSES), default=LOSSES)

@@ -1,6 +1,6 @@
 """HotpotQA on the embedded model: the whole method with a small budget on data that nobody here wrote, before and after.
 
-    OPTIMAS_DATA=<directory> python benchmarks/hotpotqa.py [--iterations 5] [--seed 0] [--system-runs 500] [--json]
+    OPTIMAS_DATA=<directory> python benchmarks/hotpotqa.py [--iterations 5] [--seed 0] [--system-runs 500] [--quick] [--json]
 
 The system has the paper's five components (`_systems/hotpotqa.py`): rewriter, extractor, retriever with k in {1, 5, 10, 25} over the 600
 paragraphs, hint, answer; metric token F1. 60 questions are divided 24 / 20 / 16 into train, validation and a sealed test by `--seed`. The
@@ -191,7 +191,7 @@ def _mean(arm: Mapping[str, Any]) -> str:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="HotpotQA on the embedded model, before and after")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=5, help="iterations; five visit every component once")
     parser.add_argument("--seed", type=int, default=0, help="of the run and of the split")
     parser.add_argument("--system-runs", type=float, default=500.0, help="cap of the search, in equivalent system runs")

@@ -1,6 +1,6 @@
 """The quickstart on several seeds (of the run and of the data split): what the sealed test says, failures included.
 
-    python benchmarks/quickstart_seeds.py --seeds 5
+    python benchmarks/quickstart_seeds.py [--seeds 5] [--workspace DIR] [--quick] [--json]
 
 Each seed is a run of its own, in a process of its own, as `optimas run examples/quickstart/run.yaml --seed N` does it; the call cache
 is shared, so a call that two seeds have in common is made once. Prints one table; `--json` the rows.
@@ -70,10 +70,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="run seeds 0 … N-1")
     parser.add_argument("--workspace", help="keep the runs here; default: a temporary directory")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--json", action="store_true", help="print one JSON array instead of the table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        rows = [run_seed(seed, options.workspace or temporary) for seed in range(options.seeds)]
+        rows = [run_seed(seed, options.workspace or temporary) for seed in range(1 if options.quick else options.seeds)]
     print(json.dumps(rows) if options.json else as_table(rows))
 
 

@@ -27,10 +27,11 @@ WorkspaceOption = Annotated[
 
 
 def add_deploy_commands(app: typer.Typer) -> None:
-    """Register submit, cancel and schedule."""
+    """Register submit, cancel, schedule and manifests."""
     app.command(epilog="Example: optimas submit run.yaml --wait")(submit)
     app.command(epilog="Example: optimas cancel s3://bucket/optimas quickstart-54df7df1")(cancel)
     app.command(epilog='Example: optimas schedule run.yaml --cron "0 0 2 * * 0"')(schedule)
+    app.command(epilog="Example: optimas manifests --namespace team | kubectl apply -f -")(manifests)
 
 
 def submit(
@@ -100,3 +101,16 @@ def schedule(
     actions = {"list": list_all, "pause": pause, "resume": resume, "delete": delete}
     chosen = [action for action, wanted in actions.items() if wanted]
     manage_schedule(run_yaml, place, chosen, cron=cron, name=name, workspace=workspace, wait_s=wait_s, json_output=json_output)
+
+
+def manifests(
+    namespace: Annotated[str, typer.Option(help="Where runs run.")] = "kubeflow",
+    multi_user: Annotated[bool, typer.Option("--multi-user", help="The installation serves many users.")] = False,
+    launcher_secret: Annotated[
+        str, typer.Option(help="Secret with the key of KFP's artifact store, read by KFP's own containers; empty: none.")
+    ] = "mlpipeline-minio-artifact",
+) -> None:
+    """Print the service accounts of runs and the few rights they need, for kubectl."""
+    from optimas_core.cli._manifests import print_manifests
+
+    print_manifests(namespace, multi_user=multi_user, launcher_secret=launcher_secret)

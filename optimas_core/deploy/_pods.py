@@ -103,6 +103,7 @@ def sandbox_pod(name: str, namespace: str, image: str, program: str, *, deadline
     pod = _locked_pod(container, SANDBOX, USER_ID, {"/tmp": "16Mi"})
     pod |= {
         "activeDeadlineSeconds": deadline_s,
+        "terminationGracePeriodSeconds": 1,  # a program that ignores the signal is not waited for
         "enableServiceLinks": False,
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},

@@ -56,7 +56,7 @@ def schedule(
     server = api.check(sdk_version=pipeline.sdk_version)
     probe(opened.store)
     open_run(project, workspace=opened)  # its frozen spec is what each run of the schedule starts from
-    bundle = put_bundle(opened, pack_bundle(project.directory, run_file=run_file))
+    bundle = put_bundle(opened, pack_bundle(project.directory, exclude=[project.directory / "workspace"], run_file=run_file))
     experiment_id = api.ensure_experiment(target.experiment)
     return set_schedule(
         api,

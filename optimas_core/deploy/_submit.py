@@ -55,7 +55,7 @@ def submit(
     api.check(sdk_version=pipeline.sdk_version)
     probe(opened.store)
     run = open_run(project, workspace=opened).run
-    bundle = put_bundle(opened, pack_bundle(project.directory, run_file=run_file))
+    bundle = put_bundle(opened, pack_bundle(project.directory, exclude=[project.directory / "workspace"], run_file=run_file))
     parameters["bundle"] = bundle
     return submit_run(api, run, pipeline=pipeline, parameters=parameters, bundle=bundle, target=target, again=again)
 

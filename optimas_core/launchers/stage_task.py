@@ -1,7 +1,8 @@
 """One task of the pipelines as a program: `python -m optimas_core.launchers.stage_task train-first --workspace … --run-id … --bundle …`.
 
 For Kubernetes Jobs and TrainJobs, which start a program and not a component. The options are the parameters of the task's function in
-`tasks`; what it returns (an artifact's name, a number) is printed. It may be run again or twice at once, as every task.
+`tasks`; what it returns (an artifact's name, a number) is printed as `result: …`, since a pod's log mixes stdout and stderr in any order.
+It may be run again or twice at once, as every task.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> None:
 
     with keyless_output():
         try:
-            print(run(sys.argv[1:]))
+            print(f"result: {run(sys.argv[1:])}")
         except OptimasError as error:
             print(f"optimas: {error}", file=sys.stderr, flush=True)
             raise SystemExit(error.exit_code) from None

@@ -230,6 +230,8 @@ def _account(index: int, record: Mapping[str, Any]) -> Account:
         for row in record["rows"]:
             if not all(_amount(row[name]) >= 0 for name in LedgerRow.__slots__):
                 raise ValueError("a negative amount")
+            if not all(isinstance(row[name], str) for name in ("stage", "component", "model")) or type(row["iteration"]) is not int:
+                raise ValueError("a row of nothing")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactCorrupt(
             f"ledger/{index:06d}.json is not a ledger record ({error}).", remedy="Restore it from a copy: the caps depend on it."

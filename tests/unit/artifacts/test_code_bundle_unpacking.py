@@ -138,6 +138,15 @@ def test_a_folder_that_was_changed_is_not_used(project: Path, workspace: Workspa
     assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".tmp-")]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to someone else")
+def test_a_folder_of_another_account_is_not_used(project: Path, workspace: Workspace, tmp_path: Path) -> None:
+    digest = put_bundle(workspace, pack_bundle(project))
+    folder = unpack_bundle(workspace, digest, tmp_path / "out")
+    os.chown(folder, 12345, -1)
+    again = unpack_bundle(workspace, digest, tmp_path / "out")
+    assert again != folder and contents(again) == contents(project)
+
+
 def test_sixteen_at_once_get_whole_folders(project: Path, workspace: Workspace, tmp_path: Path) -> None:
     write(project, {f"many/{index}.py": b"x" * index for index in range(200)})
     digest = put_bundle(workspace, pack_bundle(project))

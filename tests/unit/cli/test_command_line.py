@@ -16,6 +16,7 @@ from optimas_core.stages import load_project
 Command = Callable[..., Any]
 COMMANDS = [
     "init", "prepare", "doctor", "estimate", "run", "resume", "status", "watch", "stage", "report", "diff", "gc",
+    "submit", "cancel", "schedule", "manifests",
 ]  # fmt: skip
 PROPOSE = {"iteration": 1, "component": "lookup", "knob": "k", "configuration": "0" * 32, "preferences": []}
 HEAVY = ("torch", "transformers", "peft", "openai", "anthropic", "boto3", "botocore", "pyarrow", "numpy", "matplotlib", "jinja2")
