@@ -74,7 +74,7 @@ def test_the_sandbox_has_no_token_no_network_and_none_of_our_environment() -> No
     assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     assert pod["spec"]["serviceAccountName"] == "optimas-sandbox" and pod["spec"]["automountServiceAccountToken"] is False
     assert "env" not in pod["spec"]["containers"][0] and "envFrom" not in pod["spec"]["containers"][0]
-    assert pod["spec"]["activeDeadlineSeconds"] == 60
+    assert pod["spec"]["activeDeadlineSeconds"] == 60 and pod["spec"]["terminationGracePeriodSeconds"] == 1
 
 
 @pytest.mark.parametrize(

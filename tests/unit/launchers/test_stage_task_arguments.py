@@ -55,3 +55,10 @@ def test_the_figures_go_to_the_log_and_the_name_is_returned(monkeypatch: pytest.
     monkeypatch.setitem(stage_task.TASKS, "train-first", train)
     assert stage_task.run(["train-first", "--workspace", "w", "--run-id", "r"]) == "w/r"
     assert capsys.readouterr().err == "alignment: 0.9\n"
+
+
+def test_the_result_has_a_line_of_its_own_in_the_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(stage_task.TASKS, "train-first", lambda: "")
+    monkeypatch.setattr("sys.argv", ["stage_task", "train-first"])
+    stage_task.main()
+    assert capsys.readouterr().out == "result: \n", "also where nothing is what it returns"
