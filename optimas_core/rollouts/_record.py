@@ -10,8 +10,14 @@ from optimas_core.system import CompoundSystem
 
 
 def is_record(system: CompoundSystem, record: Mapping[str, Any]) -> bool:
-    """Whether it is the whole result of one of the system's components: its outputs or its format error, and what it cost."""
+    """Whether it is the whole result of one of the system's components: its outputs or its format error, and what it cost.
+
+    A proposing model's answer belongs to no component (""); its outputs are one text.
+    """
     component = record.get("component")
+    if component == "":
+        answered = record.get("outputs")
+        return record.get("status") == "ok" and isinstance(answered, dict) and isinstance(answered.get("text"), str)
     item = system.components.get(component) if isinstance(component, str) else None
     outputs, usage = record.get("outputs"), record.get("usage")
     if item is None or not isinstance(usage, list) or not all(_is_usage(call) for call in usage):

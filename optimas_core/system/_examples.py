@@ -189,7 +189,8 @@ def _parquet_rows(path: Path) -> Iterable[dict[str, Any]]:
                     raise _unfolds(path, f"{_PARQUET_RATIO} times its size")
                 rows += batch.to_pylist()
     except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}.", remedy="Write it again.") from None
+        said = " ".join(str(error).split())[:200].rstrip(".")  # pyarrow's text may have several lines
+        raise DataError(f"{path} is not a readable Parquet file: {said}.", remedy="Write it again.") from None
     return rows
 
 
