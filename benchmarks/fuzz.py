@@ -33,7 +33,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from _fuzz import corpus
 from _fuzz.hunting import Found, hunt
 from _fuzz.readers import targets
-from _fuzz.whole_runs import base_run, packed
+from _fuzz.single_files import scratch
+from _fuzz.whole_runs import base_run, packed, without_place
 from _speed.table import Column, Figure
 from _speed.table import Found as Table
 
@@ -63,7 +64,8 @@ def made_run(folder: Path) -> tuple[bytes, Path]:
         raise SystemExit(f"the run to be broken could not be made:\n{done.stderr[-3000:]}")
     paths = sorted(path for path in (workspace / "runs" / RUN_ID).rglob("*") if path.is_file())
     files = {path.relative_to(workspace).as_posix(): path.read_bytes() for path in paths}
-    return packed({key: data for key, data in files.items() if not any(part in key for part in _LEFT_OUT)}), project
+    kept = {key: data for key, data in files.items() if not any(part in key for part in _LEFT_OUT)}
+    return packed(without_place(kept, folder)), project
 
 
 def warm_up() -> None:
@@ -80,6 +82,7 @@ def warm_up() -> None:
     import optimas_core.rewards  # noqa: F401
 
     torch.set_num_threads(1)
+    scratch()  # before the first fork, so that it is one, and removed at the end
 
 
 def found_of(found: list[Found], seconds: float, kept_bytes: int | None) -> Table:

@@ -58,6 +58,15 @@ def resealed(value: Any) -> Any:
     return value
 
 
+def without_place(files: Mapping[str, bytes], place: Path) -> dict[str, bytes]:
+    """`files` that do not say in which directory they were made."""
+    changed = {key: data.replace(str(place).encode(), b"/place") for key, data in files.items()}
+    for key, data in files.items():
+        if data != changed[key]:
+            changed = with_file(changed, key.encode() + b"\n" + changed[key])
+    return changed
+
+
 def with_file(files: Mapping[str, bytes], data: bytes) -> dict[str, bytes]:
     """`files` with the input's file in place, its manifest and every name of its digest made right."""
     raw_key, _, content = data.partition(b"\n")

@@ -224,7 +224,7 @@ def load(store: Store, run_prefix: str, kind: str, digest: str) -> Artifact | No
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupt(key, f"is not a manifest ({type(error).__name__})") from error
     if (manifest.kind, manifest.digest) != (kind, digest):
-        raise _corrupt(key, f"belongs to {ascii(str(manifest.kind)[:60])}/{ascii(str(manifest.digest)[:80])}")
+        raise _corrupt(key, f"belongs to {str(manifest.kind)[:60]!a}/{str(manifest.digest)[:80]!a}")
     return Artifact(store, folder, manifest)
 
 
