@@ -16,6 +16,7 @@ from optimas_core.controller import IterationPlan, IterationResult
 from optimas_core.errors import EnvironmentNotReady, TemporaryError
 from optimas_core.launchers._iteration import iterate
 from optimas_core.launchers._tasks import forget_outcomes, read_outcome
+from optimas_core.launchers.kfp_api import child_run_name, stage_run_name
 from optimas_core.stages import (
     NotCommitted,
     PreferenceRequest,
@@ -84,7 +85,9 @@ class PipelineLauncher:
             return preferences, await train_lrf(self._context, TrainRequest(tuple(preferences.values())))
 
         tasks = [*(f"0-generate-preferences-{index}" for index in self._placed.indexes), "0-train-lrf"]
-        found: tuple[dict[str, str], str] = self._committed_by("warm_up", "warm-up", self._spread(), tasks, names)
+        found: tuple[dict[str, str], str] = self._committed_by(
+            "warm_up", stage_run_name(self._run_id, "warm-up"), self._spread(), tasks, names
+        )
         return found
 
     def iterate(self, plan: IterationPlan) -> IterationResult:
@@ -92,14 +95,22 @@ class PipelineLauncher:
         steps += ["adapt-lrf", "local-optimize", "validate-accept"]
         tasks = [f"{plan.state}-{step}" for step in steps]
         result: IterationResult = self._committed_by(
-            "iteration", f"it-{plan.iteration:04d}", self._spread() | {"state": plan.state}, tasks, lambda: iterate(self._context, plan)
+            "iteration",
+            child_run_name(self._run_id, plan.iteration),
+            self._spread() | {"state": plan.state},
+            tasks,
+            lambda: iterate(self._context, plan),
         )
         return result
 
     def test(self, before: str, after: str) -> str:
         request = TestRequest(before, after)
         name: str = self._committed_by(
-            "sealed_test", "sealed-test", {"before": before, "after": after}, ["sealed-test"], lambda: sealed_test(self._context, request)
+            "sealed_test",
+            stage_run_name(self._run_id, "sealed-test"),
+            {"before": before, "after": after},
+            ["sealed-test"],
+            lambda: sealed_test(self._context, request),
         )
         return name
 
@@ -108,13 +119,17 @@ class PipelineLauncher:
         self._runner.close()
         self._executor.close()
 
+    @property
+    def _run_id(self) -> str:
+        return self._context.run.run_id
+
     def _spread(self) -> dict[str, Any]:
         return {"shards": self._placed.shards, "shard_indexes": self._placed.indexes}
 
     def _committed_by(
         self,
         pipeline: PipelineName,
-        label: str,
+        name: str,
         arguments: Mapping[str, Any],
         tasks: list[str],
         read: Callable[[], Coroutine[Any, Any, Any]],
@@ -128,20 +143,20 @@ class PipelineLauncher:
         try:
             return self._read(read)
         except NotCommitted:
-            self._execute(pipeline, label, arguments, tasks)
+            self._execute(pipeline, name, arguments, tasks)
         return self._read(read)
 
-    def _execute(self, pipeline: PipelineName, label: str, arguments: Mapping[str, Any], tasks: list[str]) -> None:
+    def _execute(self, pipeline: PipelineName, name: str, arguments: Mapping[str, Any], tasks: list[str]) -> None:
         run = self._context.run
         forget_outcomes(run, tasks)
         self._context.budget.flush()  # what this process reserved ahead is for the tasks
-        self._context.progress(f"pipeline {label}", 0, 0)
+        self._context.progress(f"pipeline {name}", 0, 0)
         common = {"workspace": self._placed.workspace, "run_id": run.run_id, "bundle": self._placed.bundle}
         try:
-            self._executor.execute(pipeline, f"{run.run_id}-{label}", common | dict(arguments))
+            self._executor.execute(pipeline, name, common | dict(arguments))
         except PipelineFailed as error:
             said = next((found for task in tasks if (found := read_outcome(run, task)) is not None), None)
-            raise said or TemporaryError(f"pipeline {label}: {error}", remedy="`optimas resume` goes on from here.") from None
+            raise said or TemporaryError(f"pipeline {name}: {error}", remedy="`optimas resume` goes on from here.") from None
 
     def _read(self, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         self._context.only_read = True

@@ -9,8 +9,8 @@ import functools
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from optimas_core.artifacts import CallStore, Conflict
 from optimas_core.canonical import canonical_json, derive_seed, digest
@@ -28,13 +28,12 @@ from optimas_core.errors import (
 )
 from optimas_core.rollouts._budget import Budget
 from optimas_core.rollouts._cache import CallCache
-from optimas_core.rollouts._collector import fewer_collections
 from optimas_core.rollouts._ledger import Place, Spend
+from optimas_core.rollouts._ordered import ordered
 from optimas_core.rollouts._record import is_record
+from optimas_core.rollouts._rollout import Rollout, Status, Task
 from optimas_core.rollouts._threads import LoopThreads, in_short_thread
-from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Example, Trajectory, WorstCase, execute
-
-Status = Literal["ok", "missing", "format_error"]
+from optimas_core.system import CallContext, Component, CompoundSystem, Configuration, Trajectory, WorstCase, execute
 
 # A run cannot go on after these; every other failure of one execution leaves that one result missing.
 # The store's own faults are among them: what was paid for but could not be kept is no missing result.
@@ -51,41 +50,6 @@ _STOPS_THE_RUN = (
 
 
 _LOOK_AGAIN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One execution of the system: an example under a configuration.
-
-    `repeat` tells Monte Carlo repeats apart; `given` fixes outputs of components, which then do not run;
-    `until` runs only what that component depends on. `resample`: only what depends on that component is repeated, all else
-    stays at its first execution.
-    """
-
-    example: Example
-    configuration: Configuration
-    repeat: int = 0
-    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    until: str | None = None
-    resample: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """What came of a task. `reward` is None unless status is ok or format_error (then the metric's lowest value).
-
-    `system_runs` is the fraction of components executed for it, those the cache served not counted (paper, Table 3).
-    """
-
-    example_id: str
-    status: Status
-    reward: float | None
-    trajectory: Trajectory | None
-    system_runs: float
-    tokens_in: int
-    tokens_out: int
-    usd: float | None
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -394,45 +358,3 @@ class RolloutEngine:
         scores = await in_short_thread(lambda: scorer(policy["lrf"], item.name, inputs, outputs))
         best = max(range(len(outputs)), key=lambda index: (scores[index], -index))
         return outputs[best]
-
-
-async def ordered(
-    makers: Sequence[Callable[[], Awaitable[Any]]], concurrency: int, on_done: Callable[[int, int], None] | None = None
-) -> list[Any]:
-    """Run at most `concurrency` at once; result i belongs to maker i. On an error no new one starts, those in flight finish,
-    and the error of the lowest index is raised."""
-    results: list[Any] = [None] * len(makers)
-    failures: dict[int, BaseException] = {}
-    upcoming = iter(range(len(makers)))
-    done = 0
-
-    async def work() -> None:
-        nonlocal done
-        for index in upcoming:
-            if failures:
-                return
-            try:
-                results[index] = await makers[index]()
-            except (Exception, asyncio.CancelledError) as error:
-                failures[index] = error
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-                return
-            done += 1
-            if on_done:
-                on_done(done, len(makers))
-
-    with fewer_collections():
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(makers))):
-                group.create_task(work())
-                # One after another: calls that start in one moment are answered in one, and wait for each other every time.
-                await asyncio.sleep(0)
-    if failures:
-        raise failures[min(failures)]
-    return results
-
-
-def first_error(rollouts: Sequence[Rollout]) -> str:
-    """The first error text among missing rollouts, for a message."""
-    return next((item.error for item in rollouts if item.status == "missing"), "")
