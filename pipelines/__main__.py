@@ -9,10 +9,17 @@ from kfp import compiler
 
 from pipelines.controller import controller_of
 from pipelines.iteration import iteration
+from pipelines.recurring import recurring_of
 from pipelines.sealed_test import sealed_test_of
 from pipelines.warm_up import warm_up
 
-PIPELINES = {"warm_up": warm_up, "iteration": iteration, "sealed_test": sealed_test_of, "controller": controller_of}
+PIPELINES = {
+    "warm_up": warm_up,
+    "iteration": iteration,
+    "sealed_test": sealed_test_of,
+    "controller": controller_of,
+    "recurring": recurring_of,
+}
 HERE = Path(__file__).parent
 
 

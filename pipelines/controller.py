@@ -21,7 +21,7 @@ def controller_of(
     run_id: str,
     bundle: str,
     shards: int = 4,
-    shard_indexes: list = [0, 1, 2, 3],
+    shard_indexes: list[int] = [0, 1, 2, 3],
     experiment: str = "optimas",
     service_account: str = "optimas",
     namespace: str = "",

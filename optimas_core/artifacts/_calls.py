@@ -21,11 +21,13 @@ class CallStore:
     """JSON records below calls/<hh>/<digest>, shared by all runs and pods; the first writer of a record wins.
 
     `durable=False` (the default) does not flush each record of a local directory to the disk: a record lost in a power
-    cut costs one call, a flush for each would cost more than many calls do.
+    cut costs one call, a flush for each would cost more than many calls do. `only_for` a run: records of its own, which no
+    other run wrote or reads.
     """
 
     store: Store
     durable: bool = False
+    only_for: str = ""
 
     def get(self, call: str) -> dict[str, Any] | None:
         """The record of a call digest. A damaged one counts as absent, with a warning."""
@@ -33,7 +35,7 @@ class CallStore:
 
     def put(self, call: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a record and return the one that counts: the first that was written, which may not be ours."""
-        key = _key(call)
+        key = self._key(call)
         plain: dict[str, Any] = json.loads(canonical_json(record))
         body = json.dumps({"check": digest(plain), "record": plain}, sort_keys=True, separators=(",", ":")).encode()
         try:
@@ -55,7 +57,7 @@ class CallStore:
     def _get(self, call: str) -> tuple[dict[str, Any] | None, str | None]:
         etag = None
         try:
-            blob = self.store.get(_key(call), max_bytes=MAX_JSON_BYTES)
+            blob = self.store.get(self._key(call), max_bytes=MAX_JSON_BYTES)
             if blob is None:
                 return None, None
             etag = blob.etag
@@ -65,9 +67,9 @@ class CallStore:
                 return record, etag
         except (ValueError, KeyError, TypeError, ArtifactCorrupt):  # the last: larger than any record
             record = None
-        _log.warning("%s in %s is damaged; the call is made again", _key(call), self.store.url)
+        _log.warning("%s in %s is damaged; the call is made again", self._key(call), self.store.url)
         return None, etag
 
-
-def _key(call: str) -> str:
-    return f"calls/{check_digest(call)[:2]}/{call}"
+    def _key(self, call: str) -> str:
+        name = digest([self.only_for, check_digest(call)]) if self.only_for else check_digest(call)
+        return f"calls/{name[:2]}/{name}"

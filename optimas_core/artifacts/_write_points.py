@@ -9,7 +9,7 @@ from optimas_core.artifacts._layout import MANIFEST
 from optimas_core.crash_points import armed, crash_point
 
 _PLAIN = {"spec.json": "spec", "lease.json": "lease"}
-_TOP = {"bundles": "bundle", "calls": "call-record", "current": "promotion", "probe": "probe"}
+_TOP = {"bundles": "bundle", "calls": "call-record", "current": "promotion", "data": "data", "probe": "probe"}
 _FOLDERS = {"state": "state", "ledger": "ledger", "configurations": "configuration", "report": "report"}
 
 

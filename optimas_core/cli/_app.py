@@ -96,6 +96,10 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Run id; default: derived from the spec.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="Seed other than run.yaml's (also of the data split).")] = None,  # noqa: UP045
     skip_checks: Annotated[bool, typer.Option("--skip-checks", help="Do not ask the models before starting.")] = False,
+    if_moved: Annotated[
+        bool,
+        typer.Option("--if-moved", help="A new run from the promoted configuration, if its score or its rewards moved; else none."),
+    ] = False,
     launcher: LauncherOption = Where.in_process,
     shards: ShardsOption = 4,
     json_output: Json = False,
@@ -113,6 +117,7 @@ def run(
         json_output=json_output,
         launcher=launcher.value,
         shards=shards,
+        if_moved=if_moved,
     )
 
 

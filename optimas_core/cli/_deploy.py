@@ -26,6 +26,7 @@ from optimas_core.deploy import (
     resume,
     schedule,
     schedules,
+    settings_of,
     submit,
 )
 from optimas_core.errors import CallRejected, Interrupted, SpecError
@@ -64,6 +65,12 @@ class Place:
         return parsed_settings(pipeline, texts)
 
 
+def list_settings(pipeline: str) -> None:
+    """Print what `--set` takes: name, default, meaning."""
+    for setting in settings_of(read_pipeline(compiled(pipeline))):
+        print(f"{setting.name:<18} {setting.default or '-':<24} {setting.meaning}")
+
+
 def submit_project(
     run_yaml: Path,
     place: Place,
@@ -94,11 +101,12 @@ def submit_project(
         last = done.kfp_run
         if wait and not last.finished:
             last = _wait(api, last.run_id)
+        why = (last.errors or api.failures(last.run_id)) if last.state == "failed" else ()
     if json_output:
         facts = {"run_id": done.run_id, "kfp_run_id": last.run_id, "state": last.state, "link": done.link, "attached": done.attached}
         print(json.dumps(facts, sort_keys=True))
     if last.state in ("failed", "canceled"):
-        said = f" {last.errors[0]}" if last.errors else ""
+        said = f" {'; '.join(why[:2])}" if why else ""
         remedy = "`optimas report` says how far it came; `optimas submit --again` goes on from there."
         raise CallRejected(f"run {done.run_id} {last.state} on the cluster.{said}", remedy=remedy)
 

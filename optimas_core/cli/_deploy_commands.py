@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -18,12 +19,26 @@ ExperimentOption = Annotated[str, typer.Option(help="Experiment that runs belong
 AccountOption = Annotated[str, typer.Option(help="Service account of the pods; default: the pipeline's, optimas.")]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", help="A parameter of the pipeline, as gpus=1; may be given many times."),
+    typer.Option("--set", help="A setting of the cluster, as gpus=1; may be given many times. --list-settings shows all."),
 ]
 WorkspaceOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--workspace", "-w", help="Workspace other than run.yaml's: s3://bucket/prefix."),
 ]
+
+
+def _settings_of(pipeline: str) -> Callable[[bool], None]:
+    def show(wanted: bool) -> None:
+        if wanted:
+            from optimas_core.cli._deploy import list_settings
+
+            list_settings(pipeline)
+            raise typer.Exit
+
+    return show
+
+
+_LIST_SETTINGS_HELP = "Print what --set takes, with defaults, and end."
 
 
 def add_deploy_commands(app: typer.Typer) -> None:
@@ -47,6 +62,9 @@ def submit(
     seed: Annotated[Optional[int], typer.Option(help="Seed other than run.yaml's (also of the data split).")] = None,  # noqa: UP045
     again: Annotated[bool, typer.Option("--again", help="Go on with a run that failed or was canceled on the cluster.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit code 1 unless it succeeds.")] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", is_eager=True, callback=_settings_of("controller"), help=_LIST_SETTINGS_HELP)
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Run on a cluster with Kubeflow Pipelines; submitting the same run again attaches to it."""
@@ -92,6 +110,9 @@ def schedule(
     wait_s: Annotated[
         float, typer.Option(help="Seconds to wait for a running run of the schedule that is replaced or deleted.", min=0)
     ] = 0.0,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", is_eager=True, callback=_settings_of("recurring"), help=_LIST_SETTINGS_HELP)
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Optimize again at fixed times; setting the same schedule again changes nothing, another one replaces it."""

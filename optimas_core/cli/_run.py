@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,10 +20,10 @@ from optimas_core.cli._progress import RunProgress
 from optimas_core.cli._signals import Stopping, stop_on_sigterm
 from optimas_core.controller import Controller, Launcher, RunState
 from optimas_core.errors import ArtifactCorrupt, Interrupted, OptimasError, SpecError
-from optimas_core.launchers import InProcessLauncher, LocalPipelines, PipelineLauncher, Placed
+from optimas_core.launchers import InProcessLauncher, LocalPipelines, PipelineLauncher, Placed, Renewal, check_again, renewal
 from optimas_core.reporting import visible, write_report
 from optimas_core.spec import BudgetSettings
-from optimas_core.stages import StageContext, check_backbone, check_models, load_project, open_run
+from optimas_core.stages import DriftRequest, Project, StageContext, check_backbone, check_models, load_project, open_run
 
 _LEASE_WAIT_S = 45.0
 
@@ -39,8 +41,11 @@ def optimize(
     json_output: bool,
     launcher: LauncherName = "in-process",
     shards: int = 4,
+    if_moved: bool = False,
 ) -> None:
     """Check everything, hold the run's lease, drive it to its end, write the report and print the verdict.
+
+    `if_moved`: a new run from what is promoted, which ends at once where the drift check finds that nothing moved.
 
     Raises:
         UserError: bad input, before the first paid call.
@@ -53,6 +58,8 @@ def optimize(
     probe(opened.store)
     if must_exist and opened.run(project.run_id).read_spec() is None:
         raise SpecError(f"there is no run {project.run_id!r} in {opened.url}.", remedy="Start it with `optimas run`.")
+    found = _renewal(project, opened, name, if_moved)
+    project = found.project
     if check:
         check_backbone(project.settings)
         check_models(project.system, also=project.proposing)
@@ -69,7 +76,7 @@ def optimize(
             # Only now read the ledger: the former holder may have spent while we waited.
             context = open_run(project, progress=progress, workspace=opened)
             stages = _launcher(launcher, context, opened, project.directory, shards)
-            driven = _drive(context, stages, lease, stopping, progress)
+            driven = _drive(context, stages, lease, stopping, progress, found.request)
         finally:
             lease.release()
     report, where = _standing_report(context.run, project.settings.budget) if driven.standing else (None, "")
@@ -88,6 +95,33 @@ def optimize(
         raise driven.failure
 
 
+def _renewal(project: Project, workspace: Workspace, name: str | None, if_moved: bool) -> Renewal:
+    """What runs: the project itself; or, where it begins or began with a drift check, the new run, whose id says when that was.
+
+    Where such a run started from does not stand in run.yaml, so its frozen spec says it; a check that was cut short is asked for again.
+    """
+    if if_moved:
+        run_id = name or f"{project.run_id}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        return renewal(workspace, project.settings, project.directory, project.system.name, run_id)
+    run = workspace.run(project.run_id)
+    frozen = run.read_spec()
+    if frozen is None or frozen["settings"].get("calls") == project.settings.calls:
+        return Renewal(project, None)
+    found = renewal(workspace, project.settings, project.directory, project.system.name, project.run_id)
+    now = {"budget": project.settings.budget, "concurrency": project.settings.concurrency}  # may be others than before
+    again = replace(found.project, settings=found.project.settings.model_copy(update=now))
+    stored = run.latest_state()
+    cut_short = stored is None or stored.index == 0  # a kill may fall between the check's two states
+    return replace(found, project=again, request=found.request if cut_short else None)
+
+
+def _check_drift(context: StageContext, lease: Lease, request: DriftRequest) -> None:
+    """The check, while this process holds the run; what it finds is the run's first state."""
+    context.budget.hold_back(2.0 * len(context.split.test))
+    decision = asyncio.run(check_again(context, lease, request))
+    print(f"drift check against run {visible(request.run)}: {visible(decision['reason'])}", file=sys.stderr)
+
+
 @dataclass(frozen=True, slots=True)
 class _Driven:
     """How far the run came: `went_on` says whether a state was appended, `failure` what stopped it."""
@@ -101,7 +135,14 @@ class _Driven:
         return not self.went_on and self.failure is None
 
 
-def _drive(context: StageContext, launcher: ClosingLauncher, lease: Lease, stopping: Stopping, progress: RunProgress) -> _Driven:
+def _drive(
+    context: StageContext,
+    launcher: ClosingLauncher,
+    lease: Lease,
+    stopping: Stopping,
+    progress: RunProgress,
+    drift: DriftRequest | None,
+) -> _Driven:
     """Run to the end or to what stops it. What was committed and paid for stays."""
     went_on = False
     failure: OptimasError | None = None
@@ -124,6 +165,8 @@ def _drive(context: StageContext, launcher: ClosingLauncher, lease: Lease, stopp
     try:
         with lease.keep():
             stopping.check()
+            if drift is not None:
+                _check_drift(context, lease, drift)
             Controller(context, launcher, lease, on_state=on_state).run()
     except KeyboardInterrupt:
         failure = Interrupted("interrupted by the keyboard.", remedy="Run `optimas resume`.")

@@ -1,5 +1,6 @@
 """The controller: state machine, selection, stopping and the loop."""
 
+from optimas_core.controller._baseline import drift_request, find_baseline, note_drift
 from optimas_core.controller._controller import Controller, Launcher
 from optimas_core.controller._planning import draw_examples, knobs_of, plan_iteration, plan_warm_up
 from optimas_core.controller._selection import ByGain, RoundRobin, Selection, Uniform, selection_for
@@ -30,8 +31,11 @@ __all__ = [
     "after_iteration",
     "after_warm_up",
     "draw_examples",
+    "drift_request",
+    "find_baseline",
     "knobs_of",
     "moved",
+    "note_drift",
     "plan_iteration",
     "plan_warm_up",
     "selection_for",

@@ -15,8 +15,9 @@ Phase = Literal["created", "warm", "iterating", "testing", "finished"]
 
 # What may follow what. `warm`: the first preference data and LRFs are committed. `testing`: the loop has ended and the sealed test is
 # read once. A run stopped by a signal keeps its phase and goes on from there; a budget that ends the loop moves it to `testing`.
+# A scheduled run whose drift check found that nothing moved ends where it began.
 VALID_TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
-    "created": frozenset({"warm"}),
+    "created": frozenset({"warm", "finished"}),
     "warm": frozenset({"iterating", "testing"}),
     "iterating": frozenset({"iterating", "testing"}),
     "testing": frozenset({"finished"}),

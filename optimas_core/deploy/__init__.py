@@ -3,7 +3,7 @@
 submit(project, api, pipeline=…, settings=…) -> Submitted     one KFP run per run, or attach to it
 cancel(run, api)                                              the controller, then its children, until none is left
 schedule(project, api, name=…, cron=read_cron(…), …)          one recurring run of a name; schedules, pause, resume, remove
-read_pipeline(yaml)                                           what a compiled pipeline takes
+read_pipeline(yaml), settings_of(pipeline)                    what a compiled pipeline takes, and all that may be set
 access_manifests(AccessSettings(…))                           accounts and rights of the pods
 stage_job, train_job, sandbox_pod                             a stage as a Job or a TrainJob, generated code in a pod
 """
@@ -12,7 +12,7 @@ from optimas_core.deploy._access import AccessSettings, access_manifests
 from optimas_core.deploy._cancel import Canceled, cancel
 from optimas_core.deploy._compiled import CompiledPipeline, fitting, parsed_settings, read_pipeline
 from optimas_core.deploy._cron import Cron, read_cron
-from optimas_core.deploy._parameters import Target, parameters_of
+from optimas_core.deploy._parameters import Setting, Target, parameters_of, settings_of
 from optimas_core.deploy._pods import JobSettings, sandbox_pod, stage_command, stage_job
 from optimas_core.deploy._record import Attempt, Submission, read_submission
 from optimas_core.deploy._schedule import Scheduled, pause, remove, resume, schedule, schedules, set_schedule
@@ -27,6 +27,7 @@ __all__ = [
     "Cron",
     "JobSettings",
     "Scheduled",
+    "Setting",
     "Submission",
     "Submitted",
     "Target",
@@ -47,6 +48,7 @@ __all__ = [
     "schedule",
     "schedules",
     "set_schedule",
+    "settings_of",
     "stage_command",
     "stage_job",
     "submit",

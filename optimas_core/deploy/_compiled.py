@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
 from optimas_core.errors import EnvironmentNotReady, SpecError
+from optimas_core.launchers import POD_SETTINGS, with_pod_settings
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -28,6 +29,10 @@ class CompiledPipeline:
     sdk_version: str
     parameters: Mapping[str, tuple[str, bool]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> CompiledPipeline:
+        """The same with those of `settings` written into the YAML that are no parameters. Raises: SpecError: a value out of bounds."""
+        return replace(self, data=with_pod_settings(self.data, settings))
 
 
 def read_pipeline(data: bytes) -> CompiledPipeline:
@@ -69,8 +74,9 @@ def fitting(pipeline: CompiledPipeline, given: Mapping[str, Any], *, complete: b
     """
     for key, value in given.items():
         if key not in pipeline.parameters:
-            close = get_close_matches(key, pipeline.parameters, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(sorted(pipeline.parameters))}."
+            known = sorted([*pipeline.parameters, *(setting.name for setting in POD_SETTINGS)])
+            close = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(known)}."
             raise SpecError(f"pipeline {pipeline.name!r} has no parameter {key!r}.", remedy=hint)
         kind = pipeline.parameters[key][0]
         wanted = _KINDS.get(kind, (object,))
@@ -90,9 +96,10 @@ def parsed_settings(pipeline: CompiledPipeline, texts: Mapping[str, str]) -> dic
     """
     from optimas_core.canonical import parse_json
 
+    kinds = {setting.name: setting.kind for setting in POD_SETTINGS} | {key: kind for key, (kind, _) in pipeline.parameters.items()}
     found: dict[str, Any] = {}
     for key, text in texts.items():
-        kind = pipeline.parameters.get(key, ("STRING", False))[0]
+        kind = kinds.get(key, "STRING")
         if kind == "STRING":
             found[key] = text
             continue

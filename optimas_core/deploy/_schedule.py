@@ -53,6 +53,7 @@ def schedule(
     project = replace(project, settings=project.settings.model_copy(update={"name": None}))
     opened = reachable_workspace(project)
     parameters = parameters_of(project, pipeline, settings, target, "0" * 64)
+    pipeline = pipeline.with_settings(settings)
     server = api.check(sdk_version=pipeline.sdk_version)
     probe(opened.store)
     open_run(project, workspace=opened)  # its frozen spec is what each run of the schedule starts from

@@ -52,6 +52,7 @@ def submit(
     target = target or Target()
     opened = reachable_workspace(project)
     parameters = parameters_of(project, pipeline, settings, target, "0" * 64)
+    pipeline = pipeline.with_settings(settings)
     api.check(sdk_version=pipeline.sdk_version)
     probe(opened.store)
     run = open_run(project, workspace=opened).run

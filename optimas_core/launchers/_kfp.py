@@ -10,6 +10,7 @@ from typing import Any
 
 from optimas_core.errors import PermanentError, TemporaryError
 from optimas_core.launchers._pipelines import PipelineFailed, PipelineName, compiled
+from optimas_core.launchers._pod_settings import with_pod_settings
 from optimas_core.launchers.kfp_api import KfpApi, PodProblem, RunView, attempt_name, get_or_create_run
 
 _POLL_S = 5.0
@@ -19,8 +20,9 @@ _POLL_S = 5.0
 class ClusterSettings:
     """How runs of ours are started and watched. Times in seconds.
 
-    `parameters`: what every pipeline is told of the cluster; each takes those it has. `start_deadline_s`: how long a pod that cannot
-    start is waited for, where room may come free; what a person must mend ends after `mend_deadline_s`.
+    `parameters`: what every pipeline is told of the cluster; each takes those it has, and all get the settings of `POD_SETTINGS`.
+    `start_deadline_s`: how long a pod that cannot start is waited for, where room may come free; what a person must mend ends after
+    `mend_deadline_s`.
     """
 
     experiment: str = "optimas"
@@ -60,7 +62,7 @@ class KubeflowPipelines:
 
     def execute(self, pipeline: PipelineName, name: str, arguments: Mapping[str, Any]) -> None:
         """See `Executor`. A run of that name that lives or ended well is attached to; after one that failed a new one is started."""
-        data = compiled(pipeline)
+        data = with_pod_settings(compiled(pipeline), self._settings.parameters or {})
         declared = _parameters(data)
         asked = {key: value for key, value in (self._settings.parameters or {}).items() if key in declared} | dict(arguments)
         experiment_id = self._api.ensure_experiment(self._settings.experiment)
@@ -79,7 +81,8 @@ class KubeflowPipelines:
         self._say(f"{run.name}: {self._api.link(run.run_id)}")
         ended = self._wait(run)
         if ended.state != "succeeded":
-            raise PipelineFailed(f"{ended.name} {ended.state}{': ' + ended.errors[0] if ended.errors else ''}")
+            why = ended.errors or self._api.failures(ended.run_id)
+            raise PipelineFailed(f"{ended.name} {ended.state}{': ' + '; '.join(why[:2]) if why else ''}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -13,21 +13,25 @@ import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optimas_core._memory import few_arenas
 from optimas_core.artifacts import RunWorkspace, Workspace
 from optimas_core.canonical import canonical_json, parse_json
-from optimas_core.errors import OptimasError, TemporaryError
+from optimas_core.errors import EnvironmentNotReady, OptimasError, TemporaryError
+from optimas_core.launchers._pod_settings import ATTEMPTS, BACKOFF
 from optimas_core.stages import StageContext, open_run, reopen_project
+
+if TYPE_CHECKING:
+    from tenacity import Retrying
 
 Figures = MutableMapping[str, Any]
 """Numbers that the pipeline's page shows beside the task (a KFP Metrics artifact's metadata)."""
 Result = TypeVar("Result")
 
-ATTEMPTS = "OPTIMAS_TASK_ATTEMPTS"
 CODE_FOLDER = "OPTIMAS_CODE_FOLDER"
-_BACKOFF_BASE_S, _BACKOFF_MOST_S = 2.0, 60.0
+_ATTEMPTS, _BACKOFF_S = 3, 2.0
+_BACKOFF_DOUBLED = 30.0
 
 
 def open_task(workspace: str, run_id: str, bundle: str, *, for_the_test: bool = False) -> StageContext:
@@ -39,15 +43,19 @@ def open_task(workspace: str, run_id: str, bundle: str, *, for_the_test: bool = 
         ArtifactCorrupt: the bundle is not what its name says.
         UserError: as `reopen_project`.
     """
-    from optimas_core.artifacts import unpack_bundle
-
     opened = Workspace.open(workspace)
-    folder = Path(os.environ.get(CODE_FOLDER) or Path(tempfile.gettempdir()) / "optimas-code")
-    project = reopen_project(unpack_bundle(opened, bundle, folder), workspace, run_id)
+    project = reopen_project(unpacked(opened, bundle), workspace, run_id)
     context = open_run(project, workspace=opened)
     if not for_the_test:
         context.budget.hold_back(2.0 * len(context.split.test))
     return context
+
+
+def unpacked(workspace: Workspace, bundle: str) -> Path:
+    """The directory of the run's code, unpacked here if it was not. Raises: ArtifactCorrupt: the bundle is not what its name says."""
+    from optimas_core.artifacts import unpack_bundle
+
+    return unpack_bundle(workspace, bundle, Path(os.environ.get(CODE_FOLDER) or Path(tempfile.gettempdir()) / "optimas-code"))
 
 
 def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -58,24 +66,49 @@ def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutin
     Raises:
         OptimasError: the last failure.
     """
-    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
     few_arenas()
-    attempts = int(os.environ.get(ATTEMPTS) or 3)
-    again = Retrying(
-        retry=retry_if_exception_type(TemporaryError),
-        stop=stop_after_attempt(attempts),
-        wait=wait_random_exponential(multiplier=_BACKOFF_BASE_S, max=_BACKOFF_MOST_S),
-        reraise=True,
-    )
     run = Workspace.open(workspace).run(run_id)
     try:
-        result: Result = again(lambda: asyncio.run(work()))
+        result: Result = retries()(lambda: asyncio.run(work()))
     except OptimasError as error:
         write_outcome(run, task, error)
         raise
     write_outcome(run, task, None)
     return result
+
+
+def retries(attempts: int = _ATTEMPTS, backoff_s: float = _BACKOFF_S, say: Callable[[str], None] = lambda text: None) -> Retrying:
+    """Calls again after failures of infrastructure. The pod's environment decides how often and after how long, else the arguments.
+
+    Raises:
+        EnvironmentNotReady: a variable holds no number of its kind.
+    """
+    from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    attempts, backoff_s = int(_number(ATTEMPTS, attempts)), _number(BACKOFF, backoff_s)
+
+    def tell(state: RetryCallState) -> None:
+        say(f"again after: {state.outcome.exception() if state.outcome else ''}")
+
+    return Retrying(
+        retry=retry_if_exception_type(TemporaryError),
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=backoff_s, max=_BACKOFF_DOUBLED * backoff_s),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def _number(variable: str, default: float) -> float:
+    text = os.environ.get(variable) or f"{default:g}"
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6 or (isinstance(default, int) and not value.is_integer()):
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise EnvironmentNotReady(f"{variable}={text[:80]!r} is no {kind} above 0.", remedy="Correct it, or leave it out.")
+    return value
 
 
 def write_outcome(run: RunWorkspace, task: str, error: OptimasError | None) -> None:

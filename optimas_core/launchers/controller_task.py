@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from optimas_core.artifacts import Lease
 from optimas_core.canonical import parse_json
 from optimas_core.controller import Controller, RunState
-from optimas_core.errors import LeaseLost, OptimasError, TemporaryError
+from optimas_core.errors import LeaseLost, OptimasError
 from optimas_core.launchers._kfp import ClusterSettings, KubeflowPipelines
 from optimas_core.launchers._pipelines import PipelineLauncher, Placed
-from optimas_core.launchers._tasks import open_task, write_outcome
+from optimas_core.launchers._tasks import open_task, retries, write_outcome
 from optimas_core.launchers.kfp_api import KfpApi, KfpHost, connect
 from optimas_core.stages import StageContext
 
 TASK = "controller"
 _LEASE_WAIT_S = 120.0
-_ATTEMPTS = 5
-_BACKOFF_BASE_S, _BACKOFF_MOST_S = 5.0, 120.0
+_ATTEMPTS, _BACKOFF_S = 5, 5.0
 
 
 def say(text: str) -> None:
@@ -48,15 +47,7 @@ def drive(context: StageContext, api: KfpApi, settings: ClusterSettings, placed:
 
 def run(arguments: argparse.Namespace) -> int:
     """Drive the run to its end, again after failures of infrastructure; returns the exit code."""
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-
-    again = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, TemporaryError)),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=_BACKOFF_BASE_S, max=_BACKOFF_MOST_S),
-        before_sleep=lambda state: say(f"again after: {state.outcome.exception() if state.outcome else ''}"),
-        reraise=True,
-    )
+    again = retries(_ATTEMPTS, _BACKOFF_S, say)
     context = open_task(arguments.workspace, arguments.run_id, arguments.bundle, for_the_test=True)
     settings = ClusterSettings(arguments.experiment, arguments.service_account, arguments.cluster)
     placed = Placed(arguments.workspace, arguments.bundle, arguments.shards)

@@ -20,6 +20,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         tasks.check_prerequisites,
+        tasks.check_drift,
         tasks.propose_changes,
         tasks.measure_preferences,
         tasks.train_first,

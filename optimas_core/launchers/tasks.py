@@ -7,6 +7,7 @@ follows). `figures` is filled with numbers for people. Every function raises Opt
 from __future__ import annotations
 
 from optimas_core.controller import plan_warm_up
+from optimas_core.errors import SpecError
 from optimas_core.launchers._iteration import (
     adapt,
     label,
@@ -16,7 +17,9 @@ from optimas_core.launchers._iteration import (
     propose,
     validate,
 )
-from optimas_core.launchers._tasks import Figures, open_task, run_task
+from optimas_core.launchers._tasks import Figures, open_task, run_task, unpacked
+from optimas_core.launchers._training import run_training
+from optimas_core.rewards import Ranks
 from optimas_core.stages import (
     PreferenceRequest,
     Shard,
@@ -25,6 +28,7 @@ from optimas_core.stages import (
     TrainRequest,
     generate_preferences,
     measure_shard,
+    open_run,
     read_decision,
     read_metrics,
     read_ranking,
@@ -34,6 +38,9 @@ from optimas_core.stages import (
 
 NOTHING = ""
 """What stands for "none" in a text parameter: a run without reward functions, a local step that kept the incumbent."""
+
+_OCCASION_CHARS = 8
+_LEASE_WAIT_S = 120.0
 
 
 def check_prerequisites(workspace: str, run_id: str, bundle: str) -> str:
@@ -53,6 +60,42 @@ def check_prerequisites(workspace: str, run_id: str, bundle: str) -> str:
     check_backbone(context.settings)
     check_models(context.system, also=(context.opro_client,) if context.opro_client is not None else ())
     return context.identity
+
+
+def check_drift(workspace: str, run_id: str, bundle: str, occasion: str, figures: Figures) -> tuple[str, str]:
+    """The run that optimizes again on this occasion, and whether it has to ("yes"): "no" where nothing moved, and then it has ended.
+
+    `run_id` is the run that the schedule was made with; `occasion` a name of this time alone, the same in every try. The figures say
+    what was compared.
+    """
+    from optimas_core.artifacts import Lease, Workspace
+    from optimas_core.launchers._recurring import check_again, renewal
+    from optimas_core.spec import freeze
+
+    new_id = f"{run_id}-{occasion[:_OCCASION_CHARS]}"
+
+    async def work() -> bool:
+        opened = Workspace.open(workspace)
+        frozen = opened.run(run_id).read_spec()
+        if frozen is None:
+            raise SpecError(f"there is no run {run_id!r} in {workspace}.", remedy="Set the schedule again with `optimas schedule`.")
+        base = freeze({**frozen["settings"], "workspace": workspace}, where=f"spec.json of run {run_id}")
+        found = renewal(opened, base, unpacked(opened, bundle), frozen["system"]["name"], new_id)
+        context = open_run(found.project, workspace=opened)
+        if found.request is None:
+            figures["reason"] = found.why
+            return True
+        context.budget.hold_back(2.0 * len(context.split.test))
+        lease = Lease(context.run)
+        lease.acquire(wait_s=_LEASE_WAIT_S)
+        with lease.keep():
+            context.before_commit = lease.check
+            decision = await check_again(context, lease, found.request)
+        score = decision["score"] or {}
+        figures.update({key: score[key] for key in ("then", "now", "difference") if score.get(key) is not None}, reason=decision["reason"])
+        return bool(decision["moved"])
+
+    return new_id, "yes" if run_task(workspace, new_id, "drift-check", work) else "no"
 
 
 def propose_changes(workspace: str, run_id: str, bundle: str, state: int, figures: Figures) -> str:
@@ -89,28 +132,32 @@ def measure_preferences(workspace: str, run_id: str, bundle: str, state: int, sh
 def train_first(workspace: str, run_id: str, bundle: str, figures: Figures) -> str:
     """Commit the first preference data, which the shards measured, and train the reward functions on it."""
 
-    async def work() -> str:
+    async def work(ranks: Ranks) -> str:
         context = open_task(workspace, run_id, bundle)
+        context.ranks = ranks
         preferences = [await generate_preferences(context, request) for request in _first_requests(context)]
         name = await train_lrf(context, TrainRequest(tuple(preferences)))
         _show_alignment(context, name, figures)
         return name
 
-    return run_task(workspace, run_id, "0-train-lrf", work)
+    given = {"workspace": workspace, "run_id": run_id, "bundle": bundle}
+    return run_training("train-first", given, "0-train-lrf", work)
 
 
 def adapt_rewards(workspace: str, run_id: str, bundle: str, state: int, proposals: str, figures: Figures) -> str:
     """Commit the mini-batch, which the shards measured, and adapt the reward functions to it; NOTHING where there are none."""
 
-    async def work() -> str:
+    async def work(ranks: Ranks) -> str:
         context = open_task(workspace, run_id, bundle)
+        context.ranks = ranks
         plan = plan_after(context, state)
         name = await adapt(context, plan, await label(context, plan, proposals))
         if name is not None:
             _show_alignment(context, name, figures)
         return name or NOTHING
 
-    return run_task(workspace, run_id, f"{state}-adapt-lrf", work)
+    given: dict[str, str | int] = {"workspace": workspace, "run_id": run_id, "bundle": bundle, "state": state, "proposals": proposals}
+    return run_training("adapt-rewards", given, f"{state}-adapt-lrf", work)
 
 
 def optimize_locally(workspace: str, run_id: str, bundle: str, state: int, proposals: str, lrf: str, figures: Figures) -> str:

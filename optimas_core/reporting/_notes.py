@@ -10,7 +10,7 @@ from optimas_core.spec import RunSettings
 
 def notes_of(report: Mapping[str, Any], settings: RunSettings, data: Mapping[str, Any], errors: Sequence[str]) -> list[str]:
     """Sentences about data, missing results, acceptance, steering and dropped proposals; `errors` are those of the sealed test."""
-    finished = report["status"] == "finished"
+    finished = report["status"] == "finished" and report["verdict"]["kind"] != "unmoved"
     disjoint = f"{data['train']} training, {data['validation']} validation and {data['test']}"
     notes = [
         f"Data: {disjoint} test examples, disjoint; the test split was read once, at the end, by both configurations."
@@ -25,6 +25,8 @@ def notes_of(report: Mapping[str, Any], settings: RunSettings, data: Mapping[str
         notes.append(
             "The acceptance rule was the paper's strict one: it does not bound the probability of accepting a change without effect."
         )
+    if report["drift"] is not None:
+        notes.append(f"Drift check against run {report['drift']['run']}: {report['drift']['reason']}.")
     iterations = report["iterations"]
     measured = [row for row in iterations if row["steered_by"] == "measured"]
     if measured:

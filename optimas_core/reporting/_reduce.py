@@ -13,6 +13,7 @@ from optimas_core.canonical import parse_json
 from optimas_core.controller import RunState
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.reporting._damage import damage_told
+from optimas_core.reporting._drift import drift_of
 from optimas_core.reporting._notes import notes_of
 from optimas_core.reporting._verdict_line import verdict_line
 from optimas_core.rewards import AlignmentResult, better_than_chance
@@ -45,7 +46,8 @@ def _reduced(run: RunWorkspace, spec: Mapping[str, Any]) -> dict[str, Any]:
     budget = Budget(BudgetSettings(), run)
     ledger = budget.rows()
     iterations = _iterations(run, states, ledger, spec)
-    test = _json(run, "validations", last.record["test"], "decision.json") if last.phase == "finished" else None
+    test = _json(run, "validations", last.record["test"], "decision.json") if "test" in last.record else None
+    checked = states[0].record.get("drift") if states else None
     low, high = spec["system"]["metric_range"]
     report: dict[str, Any] = {
         "run_id": run.run_id,
@@ -62,6 +64,7 @@ def _reduced(run: RunWorkspace, spec: Mapping[str, Any]) -> dict[str, Any]:
         "sealed_test": _sealed_test(settings, spec, test),
         "chance": test["chance"] if test else None,
         "majority": test["majority"] if test else None,
+        "drift": drift_of(_json(run, "validations", checked, "decision.json")) if checked is not None else None,
         "iterations": iterations,
         "leaks_caught": sum(len(row["dropped"]) for row in iterations),
         "alignment_initial": _initial_alignment(run, states),
@@ -360,6 +363,8 @@ def _sealed_test(settings: RunSettings, spec: Mapping[str, Any], test: Mapping[s
 def _verdict_kind(report: Mapping[str, Any]) -> str:
     if report["status"] != "finished":
         return "unfinished"
+    if report["drift"] is not None and not report["drift"]["moved"]:
+        return "unmoved"
     if report["digests"]["start"] == report["digests"]["final"]:
         return "no_change"
     interval, test = report["difference"]["ci"], report["sealed_test"]

@@ -18,6 +18,8 @@ def meaning(report: Mapping[str, Any]) -> str:
             reason = report.get("stop_reason")
             ended = f" It ended because: {label(reason, 200)}." if reason else ""
             return f"The run is {report['status']}.{ended} The sealed test is read once, at the end of a run."
+        case "unmoved":
+            return f"The configuration of run {label(report['drift']['run'])} still does what it did, so nothing was changed."
         case "no_change":
             return "No proposal passed the acceptance test, so the final configuration is the one the run started with."
         case "indecisive":

@@ -15,6 +15,7 @@ VERDICTS = {
     "worse": "Worse",
     "indecisive": "Indecisive",
     "unfinished": "Unfinished",
+    "unmoved": "Nothing moved",
 }
 
 
@@ -33,6 +34,8 @@ def result_words(report: Mapping[str, Any]) -> str:
     """What was measured, without the verdict's name and without the cost."""
     baseline, final, metric = report["baseline"], report["final"], label(report["metric"]["name"])
     kind = report["verdict"]["kind"]
+    if kind == "unmoved":
+        return f"{drift_words(report)}, not optimized again"
     if kind == "indecisive":
         test = report["sealed_test"]
         return f"{count(test['missing'])} of {count(test['items'])} items of the sealed test are missing{validation_words(report)}"
@@ -49,6 +52,14 @@ def result_words(report: Mapping[str, Any]) -> str:
         return f"no proposal was accepted, {same} (interval {interval(baseline['ci'])}, {n})"
     change = f"{metric} {score(baseline['mean'])} -> {score(final['mean'])} on the sealed test"
     return f"{change} ({difference_words(report)})"
+
+
+def drift_words(report: Mapping[str, Any]) -> str:
+    """The promoted configuration's validation score when it was recorded and now, with the interval of the difference."""
+    found = report["drift"]["score"]
+    bounds = f"95 % interval {interval(found['ci'], differences=True)}, n = {count(found['n'])}"
+    scores = f"{label(report['metric']['name'])} {score(found['then'])} then, {score(found['now'])} now"
+    return f"{scores} ({signed(found['difference'])}, {bounds})"
 
 
 def difference_words(report: Mapping[str, Any]) -> str:

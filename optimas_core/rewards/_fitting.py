@@ -12,8 +12,9 @@ from optimas_core.rewards._backbone import Backbone
 from optimas_core.rewards._batches import PairRows
 from optimas_core.rewards._embeddings import Embedder
 from optimas_core.rewards._heads import Head, fit_head, pair_losses, targets
+from optimas_core.rewards._lessons import Begin, Lesson
 from optimas_core.rewards._pairs import RewardPair
-from optimas_core.rewards._training import Objective, Progress, Trainer
+from optimas_core.rewards._training import Progress
 from optimas_core.spec import LrfSettings
 
 
@@ -42,13 +43,14 @@ def fit_frozen(
     seed: int,
     progress: Progress | None,
 ) -> Outcome:
-    """Every head by itself, exactly, on kept vectors."""
+    """Every head by itself, exactly, on kept vectors; a head that was fitted before is the prior of its new one."""
     data = PairRows(pairs, embedder.builder)
     fitted: dict[str, Head] = {}
     names = [name for name in heads if any(pair.component == name for pair in pairs)]
     for done, name in enumerate(names, start=1):
         own = [pair for pair in pairs if pair.component == name]
-        fitted[name] = _fit_one(_interaction_differences(embedder, own), own, settings, seed)
+        learned = heads[name] if np.any(heads[name].weights) else None  # by the run that this one goes on from
+        fitted[name] = _fit_one(_interaction_differences(embedder, own), own, settings, seed, learned)
         if progress is not None:
             progress(done, len(names), _frozen_loss(embedder, fitted, own, settings))
     merged = dict(heads) | fitted
@@ -107,20 +109,13 @@ def fit_lora(
     settings: LrfSettings,
     seed: int,
     progress: Progress | None,
+    begin: Begin,
 ) -> Outcome:
     """LoRA and all heads together; the best epoch on the held-out loss is kept."""
     data = PairRows(pairs, embedder.builder)
-    trained = sorted({pair.component for pair in pairs})
+    trained = tuple(sorted({pair.component for pair in pairs}))
     per_epoch = -(-len(pairs) // settings.batch_pairs)
-    trainer = Trainer(
-        backbone,
-        _starting_heads(heads, trained, seed),
-        trained,
-        objective=Objective(settings.loss, settings.beta),
-        learning_rate=settings.learning_rate,
-        total_steps=per_epoch * settings.epochs,
-        micro_batch_pairs=settings.micro_batch_pairs,
-    )
+    trainer = begin(Lesson(data.pairs, trained, per_epoch * settings.epochs, seed, settings))
     rng = np.random.default_rng(derive_seed("lrf-batches", seed))
     train_loss: list[float] = []
     held_out_loss: list[float] = []
@@ -166,18 +161,11 @@ def adapt_lora(
     replay: Sequence[RewardPair],
     settings: LrfSettings,
     seed: int,
+    begin: Begin,
 ) -> Outcome:
     """`adapt_steps` steps on L_k: LoRA and head k move; replayed pairs of other components pull through their fixed heads."""
     data = PairRows([*pairs, *replay], embedder.builder)
-    trainer = Trainer(
-        backbone,
-        _starting_heads(heads, [component], seed),
-        [component],
-        objective=Objective(settings.loss, settings.beta),
-        learning_rate=settings.learning_rate,
-        total_steps=settings.adapt_steps,
-        micro_batch_pairs=settings.micro_batch_pairs,
-    )
+    trainer = begin(Lesson(data.pairs, (component,), settings.adapt_steps, seed, settings))
     rng = np.random.default_rng(derive_seed("lrf-adapt", seed, component))
     losses: list[float] = []
     try:
@@ -199,20 +187,9 @@ def adapt_lora(
     )
 
 
-def _starting_heads(heads: Mapping[str, Head], trained: Sequence[str], seed: int) -> dict[str, np.ndarray]:
-    """Weights to start from. A head that was never fitted is zero, and so is LoRA's B: together they are a saddle
-    point, which cost the first epoch or two of a short fit. Such a head starts at random, by component and seed."""
-    start = {name: head.weights for name, head in heads.items()}
-    for name in trained:
-        if not start[name].any():
-            rng = np.random.default_rng(derive_seed("lrf-head", seed, name))
-            start[name] = rng.uniform(-1.0, 1.0, len(start[name])) / np.sqrt(len(start[name]))
-    return start
-
-
-def _fit_one(differences: np.ndarray, own: Sequence[RewardPair], settings: LrfSettings, seed: int) -> Head:
+def _fit_one(differences: np.ndarray, own: Sequence[RewardPair], settings: LrfSettings, seed: int, start: Head | None) -> Head:
     target = targets(_gaps(own), settings.loss, settings.beta)
-    return fit_head(differences, target, [pair.example_id for pair in own], seed=seed)
+    return fit_head(differences, target, [pair.example_id for pair in own], seed=seed, start=start)
 
 
 def _interaction_differences(embedder: Embedder, pairs: Sequence[RewardPair]) -> np.ndarray:

@@ -20,7 +20,9 @@ from optimas_core.rewards._embeddings import Embedder, Item
 from optimas_core.rewards._files import ModelConfig, pack, require_same_tensors, unpack
 from optimas_core.rewards._fitting import adapt_frozen, adapt_lora, fit_frozen, fit_lora
 from optimas_core.rewards._heads import Head
+from optimas_core.rewards._lessons import begin
 from optimas_core.rewards._pairs import RewardPair
+from optimas_core.rewards._ranks import ALONE, Ranks
 from optimas_core.rewards._reports import AdaptReport, Drift, FitReport
 from optimas_core.rewards._training import Progress
 from optimas_core.spec import LrfSettings
@@ -77,11 +79,13 @@ class RewardModel:
         *,
         seed: int,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> FitReport:
         """Learn from `pairs`; `held_out` pairs of other examples judge it (and stop the lora rung early).
 
         The epoch is chosen by one number over all components, among a handful of epochs, so the alignment measured on
-        the same pairs is hardly flattered; the frozen rung never looks at them.
+        the same pairs is hardly flattered; the frozen rung never looks at them. `ranks`: processes that `follow` and take
+        their share of every batch; the frozen rung needs none.
 
         Raises:
             DataError: no pairs, an unknown component, or an example on both sides.
@@ -91,8 +95,8 @@ class RewardModel:
         if not pairs:
             raise DataError("an LRF cannot be fitted on no pairs.", remedy="Label preference pairs first.")
         self._check(pairs, held_out)
-        fitter = fit_frozen if self.config.rung == "frozen" else fit_lora
-        outcome = fitter(self.backbone, self.embedder, self.heads, pairs, held_out, settings, seed, progress)
+        given = (self.backbone, self.embedder, self.heads, pairs, held_out, settings, seed, progress)
+        outcome = fit_frozen(*given) if self.config.rung == "frozen" else fit_lora(*given, lambda lesson: begin(self, lesson, ranks))
         self.heads.update(outcome.heads)
         return FitReport(
             rung=self.config.rung,
@@ -120,12 +124,13 @@ class RewardModel:
         *,
         seed: int,
         guard: Mapping[str, Sequence[RewardPair]] | None = None,
+        ranks: Ranks = ALONE,
     ) -> AdaptReport:
         """A few steps on L_k for one component (section 4.2). Every other head stays bit-identical.
 
         `replay`: earlier pairs, newest first; those of `component` are learned again, those of other components only hold
         the shared LoRA in place. `guard`: component -> held-out pairs; a loss of accuracy beyond `settings.max_drift` on
-        any of them, the adapted one included, rolls everything back.
+        any of them, the adapted one included, rolls everything back. `ranks`: as in `fit`.
 
         Raises:
             DataError: no pairs of this component, an unknown component, or a guard example among the training pairs.
@@ -138,10 +143,13 @@ class RewardModel:
         self._check((*pairs, *kept_replay), [pair for rows in guard.values() for pair in rows])
         before = {name: self._accuracy(rows, settings.confidence) for name, rows in guard.items()}
         old_heads, old_adapter = dict(self.heads), self.backbone.lora_state()
-        adapter = adapt_frozen if self.config.rung == "frozen" else adapt_lora
+        given = (self.backbone, self.embedder, self.heads, component, pairs, kept_replay, settings, seed)
         reason = ""
         try:
-            outcome = adapter(self.backbone, self.embedder, self.heads, component, pairs, kept_replay, settings, seed)
+            if self.config.rung == "frozen":
+                outcome = adapt_frozen(*given)
+            else:
+                outcome = adapt_lora(*given, lambda lesson: begin(self, lesson, ranks))
             self.heads.update(outcome.heads)
             drift = {name: Drift(before[name], self._accuracy(rows, settings.confidence)) for name, rows in guard.items()}
         except TrainingDiverged:
@@ -192,6 +200,17 @@ class RewardModel:
     def alignment(self, pairs: Sequence[RewardPair], *, confidence: float = 0.95) -> dict[str, AlignmentResult]:
         """Pairwise accuracy of every component on `pairs` (those it was not trained on, that is the caller's part)."""
         return {name: self._accuracy([pair for pair in pairs if pair.component == name], confidence) for name in self.config.components}
+
+    def accuracy_by_example(self, pairs: Sequence[RewardPair]) -> dict[str, float]:
+        """Example id -> share of its pairs, all of one component, that are ordered as the global reward orders them; a tie counts 0.5."""
+        if not pairs:
+            return {}
+        items = [(pair.context, output) for pair in pairs for output in (pair.chosen, pair.rejected)]
+        better, worse = self.score(pairs[0].component, items).reshape(-1, 2).T
+        wins: dict[str, list[float]] = {}
+        for pair, won in zip(pairs, (better > worse) + 0.5 * (better == worse), strict=True):
+            wins.setdefault(pair.example_id, []).append(float(won))
+        return {name: sum(found) / len(found) for name, found in wins.items()}
 
     def to_files(self) -> dict[str, bytes]:
         """adapter.safetensors, heads.safetensors, config.json. Equal models give equal bytes."""

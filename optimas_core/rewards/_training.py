@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from optimas_core.errors import TrainingDiverged
 from optimas_core.rewards._backbone import Backbone
 from optimas_core.rewards._batches import PairRows
 from optimas_core.rewards._losses import bradley_terry, soft_gap
-from optimas_core.rewards._memory import is_out_of_memory
+from optimas_core.rewards._ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,8 @@ class Trainer:
     """Owns the optimizer and the trainable tensors of one fit or adaptation.
 
     `heads`: component -> [dim] tensor; only those named in `trainable` are updated, the others merely pass gradients
-    on to the backbone (that is how rehearsed pairs of other components hold the shared LoRA in place).
+    on to the backbone (that is how rehearsed pairs of other components hold the shared LoRA in place). With several
+    `ranks` each of them has a trainer that holds the same numbers, and takes the same steps.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Trainer:
         total_steps: int,
         micro_batch_pairs: int,
         adapter: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         import torch
 
@@ -62,6 +65,7 @@ class Trainer:
         self._objective = objective
         self._learning_rate = learning_rate
         self._total_steps = total_steps
+        self._ranks = ranks
         self.micro_batch_pairs = micro_batch_pairs
         self.steps = 0
         self.heads: dict[str, Any] = {}
@@ -73,10 +77,15 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=0.0)
 
     def step(self, data: PairRows, batch: Sequence[int]) -> float:
+        """`take`, in this process and in those that follow it."""
+        self._ranks.tell({"do": "step", "batch": list(batch)})
+        return self.take(data, batch)
+
+    def take(self, data: PairRows, batch: Sequence[int]) -> float:
         """One optimizer step on a batch of pair numbers; returns its mean loss.
 
-        The gradient is that of the mean over the whole batch, whatever the micro-batches. Where a micro-batch does not
-        fit in memory, the size is halved for good and the batch begins again from zero gradients.
+        The gradient is that of the mean over the whole batch, whatever the micro-batches and whichever process computes
+        them. Where one does not fit in memory, the size is halved for good and the batch begins again from zero gradients.
 
         Raises:
             TrainingDiverged: the loss or a gradient is not finite.
@@ -85,15 +94,15 @@ class Trainer:
 
         while True:
             self._optimizer.zero_grad(set_to_none=True)
-            try:
-                loss = sum(self._accumulate(data, part, len(batch)) for part in data.micro_batches(batch, self.micro_batch_pairs))
+            size = self._ranks.part_size(len(batch), self.micro_batch_pairs)
+            share = self._ranks.share(data.micro_batches(batch, size))
+            own = self._ranks.together(partial(self._loss, data, share, len(batch)), may_shrink=size > 1)
+            if own is not None:
                 break
-            except (RuntimeError, MemoryError) as error:
-                if self.micro_batch_pairs == 1 or not is_out_of_memory(error):
-                    raise
-            self.micro_batch_pairs = max(1, self.micro_batch_pairs // 2)
+            self.micro_batch_pairs = max(1, size // 2)
             if self._backbone.device.startswith("cuda"):
                 torch.cuda.empty_cache()
+        loss = self._ranks.add_up(self._parameters, own)
         norm = float(torch.nn.utils.clip_grad_norm_([p for p in self._parameters if p.grad is not None], _CLIP))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(
@@ -109,6 +118,9 @@ class Trainer:
     def head_weights(self) -> dict[str, np.ndarray]:
         """The trainable heads as they are now: component -> [dim] float64."""
         return {name: tensor.detach().cpu().numpy().astype(np.float64) for name, tensor in self.heads.items() if tensor.requires_grad}
+
+    def _loss(self, data: PairRows, share: Sequence[Sequence[int]], batch_pairs: int) -> float:
+        return float(sum(self._accumulate(data, part, batch_pairs) for part in share))
 
     def _accumulate(self, data: PairRows, part: Sequence[int], batch_pairs: int) -> float:
         import torch

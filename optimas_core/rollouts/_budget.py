@@ -127,11 +127,11 @@ class Budget:
         with self._lock:
             self._rows.setdefault(place.row(""), LedgerRow()).cache_hits += 1
 
-    def record_compute(self, place: Place, seconds: float, *, gpu: bool = False) -> None:
-        """Count seconds of training or scoring, which no model call shows."""
+    def record_compute(self, place: Place, seconds: float, *, gpus: int = 0) -> None:
+        """Count seconds of training or scoring, which no model call shows; each of the `gpus` was busy for all of them."""
         with self._lock:
             row = self._rows.setdefault(place.row("lrf"), LedgerRow())
-            row.add(LedgerRow(seconds=seconds, gpu_seconds=seconds if gpu else 0.0))
+            row.add(LedgerRow(seconds=seconds, gpu_seconds=seconds * gpus))
 
     def flush(self) -> None:
         """Settle: rows of what was used replace the allowance in the ledger, but for the calls in flight. Call at the end of a

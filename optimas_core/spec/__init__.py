@@ -5,6 +5,7 @@ from optimas_core.spec._settings import (
     AcceptanceSettings,
     BudgetSettings,
     DataSettings,
+    DriftSettings,
     GainSelection,
     LrfSettings,
     OptimizerSettings,
@@ -17,12 +18,14 @@ from optimas_core.spec._settings import (
     SplitSettings,
     StrictAcceptance,
     UniformSelection,
+    WarmStart,
 )
 
 __all__ = [
     "AcceptanceSettings",
     "BudgetSettings",
     "DataSettings",
+    "DriftSettings",
     "GainSelection",
     "LrfSettings",
     "OptimizerSettings",
@@ -35,6 +38,7 @@ __all__ = [
     "SplitSettings",
     "StrictAcceptance",
     "UniformSelection",
+    "WarmStart",
     "freeze",
     "load_run_settings",
 ]

@@ -26,7 +26,7 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Either `train`, `validation`, `test` (three sources) or `source` and `split` (one source, divided by seed).
 
-    A source is a .jsonl (.gz) or .parquet file (a path beside run.yaml) or `hf:<name or path>[:split]`.
+    A source is a .jsonl (.gz) or .parquet file (a path beside run.yaml, or `s3://bucket/path/file`) or `hf:<name or path>[:split]`.
     """
 
     source: str | None = None
@@ -152,6 +152,23 @@ class ScheduleSettings(Settings):
     selection: SelectionSettings = UniformSelection()
 
 
+class WarmStart(Settings):
+    """Start from where another run of the same workspace ended: its configuration, and its reward functions to train further."""
+
+    run: str = Field(description="id of the run")
+    configuration: str | None = Field(default=None, description="digest of a configuration of that run; default: its last")
+    lrf: str | None = Field(default=None, description="its reward functions; default: its last where `configuration` is not given")
+
+
+class DriftSettings(Settings):
+    """The check that a scheduled run begins with: does the promoted configuration still do what it did?"""
+
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="probability of optimizing again although nothing moved")
+    preference_examples: int = Field(
+        default=24, ge=0, description="examples of each component whose pairs judge its reward function anew; 0: scores alone decide"
+    )
+
+
 class PriceSettings(Settings):
     usd_per_million_in: float = Field(ge=0)
     usd_per_million_out: float = Field(ge=0)
@@ -173,3 +190,9 @@ class RunSettings(Settings):
     acceptance: AcceptanceSettings = PairedSequentialAcceptance()
     schedule: ScheduleSettings = ScheduleSettings()
     prices: dict[str, PriceSettings] = {}
+    warm_start: WarmStart | None = None
+    calls: Literal["shared", "own"] = Field(
+        default="shared",
+        description="own: recorded calls of other runs do not answer, because what a model's name stands for may have changed",
+    )
+    drift: DriftSettings = DriftSettings()

@@ -1,6 +1,7 @@
 """The five stages of a run: plain functions of a context and a request. A stage whose manifest exists does nothing."""
 
 from optimas_core.stages._context import NotCommitted, Progress, StageContext, no_progress
+from optimas_core.stages._drift import DriftRequest, drift_check, read_drift
 from optimas_core.stages._generate_preferences import (
     PreferenceRequest,
     ProposeRequest,
@@ -10,7 +11,7 @@ from optimas_core.stages._generate_preferences import (
 )
 from optimas_core.stages._local_optimize import OptimizeRequest, local_optimize, read_ranking
 from optimas_core.stages._lrf import AdaptRequest, TrainRequest, adapt_lrf, held_out_ids, read_metrics, train_lrf
-from optimas_core.stages._open import Project, check_backbone, check_models, load_project, open_run, reopen_project
+from optimas_core.stages._open import Project, check_backbone, check_models, load_project, open_run, renewed_project, reopen_project
 from optimas_core.stages._preference_tables import Measured, read_measured, read_pairs
 from optimas_core.stages._shards import MAX_SHARDS, Shard, measure_shard
 from optimas_core.stages._validate_accept import (
@@ -25,6 +26,7 @@ from optimas_core.stages._validate_accept import (
 __all__ = [
     "MAX_SHARDS",
     "AdaptRequest",
+    "DriftRequest",
     "Measured",
     "NotCommitted",
     "OptimizeRequest",
@@ -40,6 +42,7 @@ __all__ = [
     "adapt_lrf",
     "check_backbone",
     "check_models",
+    "drift_check",
     "generate_preferences",
     "held_out_ids",
     "load_project",
@@ -49,11 +52,13 @@ __all__ = [
     "no_progress",
     "open_run",
     "read_decision",
+    "read_drift",
     "read_measured",
     "read_metrics",
     "read_pairs",
     "read_proposals",
     "read_ranking",
+    "renewed_project",
     "reopen_project",
     "sealed_test",
     "train_lrf",

@@ -76,6 +76,25 @@ class SealedTestShape(_Committed):
     difference: _DifferenceShape
 
 
+class MovementShape(_Committed):
+    kind: Literal["fell", "rose", "same"]
+    then: float | None
+    now: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    n_pairs: int = Field(ge=0)
+
+
+class DriftShape(_Committed):
+    moved: bool
+    reason: str
+    run: str
+    configuration: str
+    score: MovementShape | None
+    alignment: dict[str, MovementShape]
+
+
 def committed(artifact: Artifact, file: str, shape: Any) -> Any:
     """The value of an artifact's JSON file, which has at least what `shape` names.
 

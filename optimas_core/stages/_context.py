@@ -11,6 +11,7 @@ from optimas_core.artifacts import Artifact, RunWorkspace
 from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import ArtifactCorrupt, DataError, TemporaryError
 from optimas_core.optimizers import LeakGuard
+from optimas_core.rewards import ALONE, Ranks
 from optimas_core.rollouts import Budget, RolloutEngine
 from optimas_core.spec import RunSettings
 from optimas_core.system import CompoundSystem, Configuration, Example, Split
@@ -54,6 +55,7 @@ class StageContext:
     only_read: bool = False
     before_commit: Callable[[], None] = lambda: None
     after_commit: Callable[[], None] = lambda: None
+    ranks: Ranks = ALONE
     _models: dict[str, RewardModel] = field(default_factory=dict)
     _models_lock: threading.Lock = field(default_factory=threading.Lock)
     _leak_guard: LeakGuard | None = None

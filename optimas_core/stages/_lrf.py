@@ -56,8 +56,8 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
     context.progress("training the reward functions", 0, 1)
 
     def train() -> dict[str, bytes]:
-        model = RewardModel.create(settings.lrf, context.system.optimizable, settings.seed)
-        metrics: dict[str, Any] = {"pairs": len(pairs), "held_out_pairs": len(judged), "fit": None}
+        model, started_from = _first_model(context)
+        metrics: dict[str, Any] = {"pairs": len(pairs), "held_out_pairs": len(judged), "fit": None, "started_from": started_from}
         if training:
             report = model.fit(
                 training,
@@ -65,6 +65,7 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
                 judged,
                 seed=derive_seed("train-lrf", settings.seed),
                 progress=lambda done, total, loss: context.progress("training the reward functions", done, total),
+                ranks=context.ranks,
             )
             metrics["fit"] = _without_clock(report.to_json())
         aligned = model.alignment(judged, confidence=settings.lrf.confidence)
@@ -74,14 +75,26 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
     files = await in_short_thread(train)
     _record(context, Place("train-lrf", 0, ""), started)
     context.commit("lrf", name, files, {"preferences": ",".join(request.preferences)})
+    context.forget_reward_models()  # a warm start trained the loaded one further
     return name
+
+
+def _first_model(context: StageContext) -> tuple[RewardModel, str | None]:
+    """The reward functions that training starts with, and their name: those of a warm start where they fit the settings, else new ones."""
+    settings, start = context.settings, context.settings.warm_start
+    if start is not None and start.lrf is not None:
+        known = context.reward_model(start.lrf)
+        if known.config.continues(settings.lrf, context.system.optimizable):
+            return known, start.lrf
+        context.forget_reward_models()
+    return RewardModel.create(settings.lrf, context.system.optimizable, settings.seed), None
 
 
 def _record(context: StageContext, place: Place, started_s: float) -> None:
     """Seconds of fitting in the ledger."""
     import torch
 
-    context.budget.record_compute(place, time.monotonic() - started_s, gpu=torch.cuda.is_available())
+    context.budget.record_compute(place, time.monotonic() - started_s, gpus=context.ranks.size if torch.cuda.is_available() else 0)
 
 
 async def adapt_lrf(context: StageContext, request: AdaptRequest) -> str:
@@ -117,7 +130,7 @@ def _adapted_files(
     metrics: dict[str, Any] = {"adapted": False, "reason": "no new pairs outside the held-out examples", "drift": {}}
     if fresh:
         seed = derive_seed("adapt-lrf", settings.seed, request.iteration)
-        report = model.adapt(request.component, fresh, replay, settings.lrf, seed=seed, guard=guard)
+        report = model.adapt(request.component, fresh, replay, settings.lrf, seed=seed, guard=guard, ranks=context.ranks)
         data = _without_clock(report.to_json())
         metrics = {
             "adapted": report.kept,

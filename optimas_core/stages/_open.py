@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,19 @@ from optimas_core.artifacts import Conflict, Workspace
 from optimas_core.canonical import canonical_json, digest
 from optimas_core.errors import EnvironmentNotReady, OptimasError, SpecError, SystemDefinitionError
 from optimas_core.rollouts import Budget, RolloutEngine
-from optimas_core.spec import RunSettings, freeze, load_run_settings
+from optimas_core.spec import RunSettings, WarmStart, freeze, load_run_settings
 from optimas_core.stages._context import Progress, StageContext, no_progress
+from optimas_core.stages._data import data_digest, keep_data, kept_data, lies_elsewhere, read_split
+from optimas_core.stages._warm_start import bring_reward_models, warmly_started
 from optimas_core.system import (
     AdapterSpace,
     CompoundSystem,
-    Example,
     Split,
-    checked_split,
-    read_examples,
     require_columns,
-    split_examples,
 )
 
 # What may change between two starts of one run without changing its results.
-_NOT_IDENTITY = ("workspace", "concurrency", "budget", "name")
+_NOT_IDENTITY = ("workspace", "concurrency", "budget", "name", "drift")
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,7 @@ class Project:
     @property
     def workspace_url(self) -> str:
         """The workspace as an address, a relative directory taken from run.yaml's own."""
-        place = self.settings.workspace
-        if "://" in place or Path(place).is_absolute():
-            return place
-        return str(self.directory / place)
+        return _workspace_url(self.settings, self.directory)
 
 
 def load_project(run_yaml: Path, *, name: str | None = None, seed: int | None = None, workspace: str | None = None) -> Project:
@@ -74,7 +69,12 @@ def load_project(run_yaml: Path, *, name: str | None = None, seed: int | None = 
         UserError: one sentence with what is wrong, where, and what to do.
     """
     settings = _with_changes(load_run_settings(run_yaml), name, seed, workspace)
-    return project_of(settings, run_yaml.resolve().parent)
+    directory = run_yaml.resolve().parent
+    split = None
+    if settings.name is not None and lies_elsewhere(settings.data):  # a run of that name goes on with what it began with
+        place = Workspace.open(_workspace_url(settings, directory))
+        split = _kept_split(place, place.run(settings.name).read_spec())
+    return project_of(settings, directory, split)
 
 
 def reopen_project(directory: Path, workspace: str, run_id: str) -> Project:
@@ -84,22 +84,33 @@ def reopen_project(directory: Path, workspace: str, run_id: str) -> Project:
         SpecError: there is no such run in the workspace.
         UserError: as `load_project`.
     """
-    frozen = Workspace.open(workspace).run(run_id).read_spec()
+    opened = Workspace.open(workspace)
+    frozen = opened.run(run_id).read_spec()
     if frozen is None:
         raise SpecError(f"there is no run {run_id!r} in {workspace}.", remedy="`optimas status WORKSPACE` lists its runs.")
     settings = freeze({**frozen["settings"], "workspace": workspace, "name": run_id}, where=f"spec.json of run {run_id}")
-    return project_of(settings, directory)
+    return project_of(settings, directory, _kept_split(opened, frozen))
 
 
-def project_of(settings: RunSettings, directory: Path) -> Project:
+def _kept_split(workspace: Workspace, frozen: Mapping[str, Any] | None) -> Split | None:
+    """The examples that a run keeps a copy of; None where there is no such run, or its sources lie beside its code."""
+    data = frozen["data"] if frozen is not None else {}
+    return kept_data(workspace, data["digest"]) if data.get("kept") else None
+
+
+def project_of(settings: RunSettings, directory: Path, split: Split | None = None) -> Project:
     """Import the system, read the data and check both; `directory` is what relative paths and module names are taken from.
+
+    `split`: the examples, where they are known already.
 
     Raises:
         UserError: as `load_project`.
     """
     system, module = _build(settings.system, directory)
+    if settings.warm_start is not None:
+        settings, system = warmly_started(settings, settings.warm_start, system, _workspace_url(settings, directory))
     _set_prices(system, settings, _opro_client(module, settings))
-    split = _read_split(settings, directory)
+    split = read_split(settings.data, directory) if split is None else split
     require_columns(split, system.inputs)
     system.check_configuration(system.configuration)
     spaces = [space for item in system.components.values() for space in item.space.values()]
@@ -121,6 +132,26 @@ def project_of(settings: RunSettings, directory: Path) -> Project:
     return Project(directory, settings, system, split, identity, module)
 
 
+def renewed_project(base: RunSettings, directory: Path, workspace: Workspace, run_id: str, start: WarmStart | None) -> Project:
+    """The project of a new run with the settings of an earlier one: calls of its own, and another place to start from.
+
+    A run of that id that is there already keeps the settings that were frozen then.
+
+    Raises:
+        ConfigurationError: the system has changed, and `start` does not fit it.
+        UserError: as `load_project`.
+    """
+    if workspace.run(run_id).read_spec() is not None:
+        return reopen_project(directory, workspace.url, run_id)
+    changes = {"workspace": workspace.url, "name": run_id, "calls": "own", "warm_start": start}
+    return project_of(base.model_copy(update=changes), directory)
+
+
+def _workspace_url(settings: RunSettings, directory: Path) -> str:
+    place = settings.workspace
+    return place if "://" in place or Path(place).is_absolute() else str(directory / place)
+
+
 def _with_changes(settings: RunSettings, name: str | None, seed: int | None, workspace: str | None) -> RunSettings:
     changes: dict[str, Any] = {}
     if name is not None:
@@ -134,11 +165,6 @@ def _with_changes(settings: RunSettings, name: str | None, seed: int | None, wor
     return settings.model_copy(update=changes)
 
 
-def data_digest(split: Split) -> str:
-    """Digest of every example and of the split it is in."""
-    return digest([[[item.id, item.fields] for item in part] for part in (split.train, split.validation, split.test)])
-
-
 def open_run(project: Project, *, progress: Progress = no_progress, workspace: Workspace | None = None) -> StageContext:
     """Open or create the run in its workspace; an existing run keeps the spec and the time it was created with.
 
@@ -149,6 +175,8 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
     run = opened.run(project.run_id)
     frozen = run.read_spec()
     if frozen is None:
+        if lies_elsewhere(project.settings.data):
+            keep_data(opened, project.split)
         try:
             frozen = run.freeze_spec(_spec(project))
         except Conflict:  # another process began the same run a moment ago: its time of creation counts
@@ -160,13 +188,16 @@ def open_run(project: Project, *, progress: Progress = no_progress, workspace: W
         )
     budget = Budget(project.settings.budget, run)
     run.put_configuration(project.system.configuration.to_json())
+    if project.settings.warm_start is not None:
+        bring_reward_models(opened, run, project.settings.warm_start, project.system.configuration)
     run.write_file("report/caps.json", canonical_json(project.settings.budget.model_dump()).encode())  # they may be raised on a resume
+    calls = opened.calls if project.settings.calls == "shared" else replace(opened.calls, only_for=run.run_id)
     context = StageContext(
         run=run,
         settings=project.settings,
         system=project.system,
         split=project.split,
-        engine=RolloutEngine(project.system, budget, calls=opened.calls, concurrency=project.settings.concurrency),
+        engine=RolloutEngine(project.system, budget, calls=calls, concurrency=project.settings.concurrency),
         budget=budget,
         identity=project.identity,
         created_at=frozen["created_at"],
@@ -237,6 +268,7 @@ def _spec(project: Project) -> dict[str, Any]:
             "train": len(project.split.train),
             "validation": len(project.split.validation),
             "test": len(project.split.test),
+            "kept": lies_elsewhere(project.settings.data),
         },
         "start": project.system.configuration.digest,
         "prices": _price_digest(project),
@@ -292,22 +324,6 @@ def _import(name: str, directory: Path) -> Any:
         raise
     except Exception as error:
         raise SystemDefinitionError(f"importing {name} raised {type(error).__name__}: {error}.", remedy="Import it yourself.") from error
-
-
-def _read_split(settings: RunSettings, directory: Path) -> Split:
-    data = settings.data
-    named = [data.train, data.validation, data.test]
-    if data.source and not any(named):
-        rows = read_examples(data.source, base=directory, id_column=data.id_column)
-        parts = data.split
-        return split_examples(rows, train=parts.train, validation=parts.validation, test=parts.test, seed=parts.seed)
-    if data.source or not (data.train and data.validation and data.test):
-        raise SpecError("data needs either `source`, or all of `train`, `validation` and `test`.", remedy="Name one or the three.")
-
-    def rows_of(source: str) -> Sequence[Example]:
-        return read_examples(source, base=directory, id_column=data.id_column)
-
-    return checked_split(rows_of(data.train), rows_of(data.validation), rows_of(data.test))
 
 
 def _try_metric(system: CompoundSystem, split: Split) -> None:

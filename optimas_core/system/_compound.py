@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import math
 import threading
@@ -64,6 +65,7 @@ class CompoundSystem:
         )
         self.components: dict[str, Component] = {item.name: item for item in _topological(components, writers)}
         self._writers = writers
+        self._start: Mapping[str, Mapping[str, Any]] = {}
         self._check(writers)
 
     @property
@@ -73,8 +75,21 @@ class CompoundSystem:
 
     @property
     def configuration(self) -> Configuration:
-        """The starting configuration v_0: every knob at its default."""
-        return Configuration({name: dict(item.defaults) for name, item in self.components.items() if item.defaults})
+        """The starting configuration v_0: every knob at its default, or as `starting_from` was told."""
+        return Configuration(
+            {name: {**item.defaults, **self._start.get(name, {})} for name, item in self.components.items() if item.defaults}
+        )
+
+    def starting_from(self, configuration: Configuration) -> CompoundSystem:
+        """A copy of the system whose starting configuration v_0 is this one; a knob that it does not name keeps its default.
+
+        Raises:
+            ConfigurationError: it names something that the system does not have, or a value outside its space.
+        """
+        self.check_configuration(configuration)
+        started = copy.copy(self)
+        started._start = configuration.to_json()
+        return started
 
     def writer(self, field: str) -> str | None:
         """Name of the component that writes `field`; None for a system input."""

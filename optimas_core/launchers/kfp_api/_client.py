@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from optimas_core.errors import CallRejected, EnvironmentNotReady, TemporaryError
+from optimas_core.errors import CallRejected, EnvironmentNotReady, OptimasError, TemporaryError
+from optimas_core.launchers.kfp_api._failures import LOG_TAIL_BYTES, failed_steps
 from optimas_core.launchers.kfp_api._http import AlreadyThere, KfpHttp, NotFound
 from optimas_core.launchers.kfp_api._names import checked_parameters, version_name
 from optimas_core.launchers.kfp_api._pod_problems import PodProblem, problems_of
@@ -168,6 +169,20 @@ class KfpApi:
         except CallRejected:
             return ()
 
+    def failures(self, run_id: str, most: int = 3) -> tuple[str, ...]:
+        """Why a run failed, one sentence for each step that did, at most so many; empty where the server cannot tell."""
+        try:
+            steps = failed_steps(self._http.get(f"/apis/v1beta1/runs/{_id(run_id)}"))[:most]
+        except OptimasError:  # it is told that the run failed, with or without the reason
+            return ()
+        return tuple(step.sentence(self._log(run_id, step.node)) for step in steps)
+
+    def _log(self, run_id: str, node: str) -> str:
+        try:
+            return self._http.end_of_text(f"/apis/v1alpha1/runs/{_id(run_id)}/nodes/{_id(node, 253)}/log", LOG_TAIL_BYTES)
+        except OptimasError:  # the pod has gone and its log was not kept, or we may not read it
+            return ""
+
     def find_recurring(self, experiment_id: str, name: str | None = None) -> tuple[RecurringView, ...]:
         """Recurring runs of the experiment (of exactly that name), oldest first: names are not unique."""
         predicates = [("EQUALS", "name", name)] if name is not None else []
@@ -278,9 +293,9 @@ def _filter(predicates: list[tuple[str, str, str]]) -> dict[str, str]:
     return {"filter": json.dumps({"predicates": found}, separators=(",", ":"))}
 
 
-def _id(value: str) -> str:
+def _id(value: str, most: int = 64) -> str:
     """Raises: CallRejected: no id of a server: it would lead to another address."""
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", value):
+    if not re.fullmatch(rf"[A-Za-z0-9-]{{1,{most}}}", value):
         raise CallRejected(f"{value[:80]!r} is no id of Kubeflow Pipelines.")
     return value
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 
@@ -137,22 +138,36 @@ class KfpHttp:
             NotFound, AlreadyThere, CallRejected: 404, 409, another 4xx.
             EnvironmentNotReady: what answers is no API of Kubeflow Pipelines.
         """
-        import httpx2
-
-        # Faults of the connection before a byte was sent: the server cannot have done anything.
-        unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
         content: dict[str, Any] = {}
         if body is not None:
             content = {"content": json.dumps(body, allow_nan=False).encode(), "headers": {"Content-Type": "application/json"}}
         if upload is not None:
             content = {"files": {"uploadfile": ("pipeline.yaml", upload, "application/yaml")}}
+        answer = self._asked(method, path, timeout_s, _bounded, params=query, **content)
+        if 200 <= answer.status < 300:
+            return self._object(answer.data, answer.kind)
+        raise self._refusal(method, path, answer.status, answer.data, answer.retry_after)
+
+    def end_of_text(self, path: str, most_bytes: int) -> str:
+        """The last bytes of a text, such as a log, without keys; one try. Raises: as `once`."""
+        answer = self._asked("GET", path, _ATTEMPT_S, lambda parts: _end(parts, most_bytes))
+        if not 200 <= answer.status < 300:
+            raise self._refusal("GET", path, answer.status, answer.data, answer.retry_after)
+        return without_keys(answer.data.decode(errors="replace"), self._credentials.secrets())
+
+    def _asked(self, method: str, path: str, timeout_s: float, read: Callable[[Iterable[bytes]], bytes], **content: Any) -> _Answer:
+        """One request and whatever came back. Raises: TemporaryError, EnvironmentNotReady: nothing did."""
+        import httpx2
+
+        # Faults of the connection before a byte was sent: the server cannot have done anything.
+        unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
         headers = {**content.pop("headers", {}), **self._credentials.headers(), "Accept": "application/json"}
         limit_s = min(_ATTEMPT_S, timeout_s)
         try:
             timeout = httpx2.Timeout(limit_s, connect=min(_CONNECT_S, limit_s))
-            with self._client.stream(method, self.host + path, params=query, headers=headers, timeout=timeout, **content) as answer:
-                data = _bounded(answer.iter_bytes())
-                status, kind, after = answer.status_code, answer.headers.get("content-type", ""), answer.headers.get("retry-after")
+            with self._client.stream(method, self.host + path, headers=headers, timeout=timeout, **content) as answer:
+                data = read(answer.iter_bytes())
+                return _Answer(answer.status_code, data, answer.headers.get("content-type", ""), answer.headers.get("retry-after"))
         except httpx2.TimeoutException as error:
             sent = not isinstance(error, unsent)
             raise CallTimeout(f"{self.host} did not answer within {limit_s:.3g} s.", remedy=_REACH, maybe_billed=sent) from None
@@ -162,9 +177,6 @@ class KfpHttp:
             sent = not isinstance(error, unsent)
             said = self._clean(str(error)) or type(error).__name__
             raise ServerFault(f"{self.host} cannot be reached: {said}.", remedy=_REACH, maybe_billed=sent) from None
-        if 200 <= status < 300:
-            return self._object(data, kind)
-        raise self._refusal(method, path, status, data, after)
 
     def _object(self, data: bytes, kind: str) -> dict[str, Any]:
         try:
@@ -182,6 +194,9 @@ class KfpHttp:
     def _refusal(self, method: str, path: str, status: int, data: bytes, after: str | None) -> OptimasError:
         said = self._clean(_message(data))
         where = f"{self.host} ({method} {path.partition('?')[0]})"
+        if status in (401, 403) and _is_markup(data):  # the API itself answers in JSON
+            remedy = f"See whether --host is right: is it Kubeflow Pipelines? If a proxy stands before it: {_LOGIN}"
+            return AuthenticationFailed(f"{where} denies it ({status}) with a page for people.", remedy=remedy)
         if status in (301, 302, 303, 307, 308):
             return AuthenticationFailed(f"{where} sends to another page, as to a login.", remedy=_LOGIN)
         if status == 401:
@@ -207,7 +222,15 @@ class KfpHttp:
 _REACH = "See whether the API server runs (`kubectl get pods -n kubeflow`) and whether --host is right."
 
 
-def _bounded(parts: Any) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    data: bytes
+    kind: str
+    retry_after: str | None
+
+
+def _bounded(parts: Iterable[bytes]) -> bytes:
     data = bytearray()
     for part in parts:
         data += part
@@ -216,16 +239,31 @@ def _bounded(parts: Any) -> bytes:
     return bytes(data)
 
 
+def _end(parts: Iterable[bytes], most_bytes: int) -> bytes:
+    """The last `most_bytes`; a text that does not end is given up like any answer that is too long."""
+    data, read = b"", 0
+    for part in parts:
+        data, read = (data + part)[-most_bytes:], read + len(part)
+        if read > MAX_ANSWER_BYTES:
+            break
+    return data
+
+
 def _message(data: bytes) -> str:
     """What the server says: gRPC gateway and upload endpoints name it differently."""
     try:
         body = parse_json(data, max_bytes=1 << 20)
     except ValueError:
-        return data[:2000].decode(errors="replace") if not data.lstrip().startswith(b"<") else "an HTML page"
+        return "a page for people" if _is_markup(data) else data[:2000].decode(errors="replace")
     if not isinstance(body, dict):
         return ""
     found = next((body[key] for key in ("message", "error_message", "error") if isinstance(body.get(key), str)), "")
     return str(found)
+
+
+def _is_markup(data: bytes) -> bool:
+    """HTML, or the XML of an S3 store."""
+    return data.lstrip().startswith(b"<")
 
 
 def _seconds(retry_after: str | None) -> float | None:

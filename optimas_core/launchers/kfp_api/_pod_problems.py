@@ -37,11 +37,11 @@ class PodProblem:
 def problems_of(detail: Mapping[str, Any]) -> tuple[PodProblem, ...]:
     """What stops pods of a run, from `GET /apis/v1beta1/runs/<id>`; empty where nothing does or nothing can be read."""
     found: dict[str, PodProblem] = {}
-    for node in _nodes(detail):
+    for node in nodes_of(detail):
         if node.get("type", "Pod") != "Pod" or node.get("phase", "") not in _WAITING:
             continue
         message = node.get("message")
-        problem = _explain(_step(node), message) if isinstance(message, str) else None
+        problem = _explain(step_of(node), message) if isinstance(message, str) else None
         if problem is not None:
             found.setdefault(problem.sentence, problem)
     return tuple(found[key] for key in sorted(found))
@@ -72,7 +72,8 @@ def _explain(step: str, message: str) -> PodProblem | None:
     return None
 
 
-def _nodes(detail: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def nodes_of(detail: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Argo's nodes of a run, from `GET /apis/v1beta1/runs/<id>`; none where there is nothing that can be read."""
     runtime = detail.get("pipeline_runtime")
     if not isinstance(runtime, dict):
         return
@@ -101,7 +102,7 @@ def _unpacked(packed: Any) -> Any:
     return parse_json(data)
 
 
-def _step(node: Mapping[str, Any]) -> str:
+def step_of(node: Mapping[str, Any]) -> str:
     """The task's name out of an Argo node's path: `controller-x7k2p.root.train-lrf.executor(0)` is train-lrf."""
     path = [re.sub(r"\(\d+(?::[^)]*)?\)$", "", part) for part in str(node.get("name") or "").split(".")]
     named = [part for part in path[1:] if part and part not in ("root", "executor", "driver")]

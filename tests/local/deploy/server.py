@@ -1,7 +1,8 @@
 """A small server of Kubeflow Pipelines' v2beta1 API over loopback HTTP, with what was measured on a real 2.17.0 backend:
 
 a run has no state at first; names are not unique; a `run_id` of the client's is honoured, but a second create of it answers 500 after it
-started a Workflow that no list shows; terminate gives CANCELING, then FAILED, and 400 on a run that has ended; there are no outputs;
+started a Workflow that no list shows; terminate gives CANCELING, then FAILED, and 400 on a run that has ended; there are no outputs,
+and a run that failed has no error: the reason stands in the log of a pod, below v1alpha1 only;
 a listed run has 42 kB; a second upload of a name is 409; a five-field cron is accepted; deleting a recurring run takes the Workflow of
 its running run; a restarted server cuts connections for some seconds.
 """
@@ -44,6 +45,7 @@ class KfpServer:
         self.ending_looks = 2  # looks at a CANCELING run before it is FAILED
         self.create_s = 0.0  # how long a creation takes, to let others look meanwhile
         self.nodes: dict[str, dict[str, Any]] = {}  # Argo nodes of a run, or of every run: "*"
+        self.logs: dict[str, bytes] = {}  # of pods, by name
         self.on_terminate: Callable[[dict[str, Any]], None] = lambda run: None
         self.on_end: Callable[[dict[str, Any]], None] = lambda run: None
         self.experiments: dict[str, dict[str, Any]] = {}
@@ -79,18 +81,20 @@ class KfpServer:
                 if time.monotonic() < server.down_until:  # a connection that was kept open
                     self.close_connection = True
                     return
+                kind = "application/json"
                 try:
                     answer, status = server.answer(self.command, self.path, dict(self.headers.items()), body), 200
+                    kind = "text/plain" if isinstance(answer, bytes) else kind
                 except Refused as error:
                     answer, status = {"error": str(error), "code": 3, "message": str(error), "details": []}, error.status
                 except ConnectionAbortedError:
                     self.close_connection = True
                     return
-                data = json.dumps(answer).encode()
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 server.answered_bytes += len(data)
                 server.largest_answer = max(server.largest_answer, len(data))
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -126,7 +130,7 @@ class KfpServer:
 
     # Requests
 
-    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any] | bytes:
         parts = urlsplit(target)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.requests.append((method, parts.path))
@@ -141,6 +145,11 @@ class KfpServer:
         if old:
             manifest = {"status": {"nodes": self.nodes.get(old[1], self.nodes.get("*", {}))}}
             return {"run": {"id": old[1]}, "pipeline_runtime": {"workflow_manifest": json.dumps(manifest)}}
+        log = re.fullmatch(r"/apis/v1alpha1/runs/[\w-]+/nodes/([\w-]+)/log", path)
+        if log:
+            if log[1] not in self.logs:
+                raise Refused(500, "failed to retrieve the pod log")
+            return self.logs[log[1]]
         found = re.fullmatch(r"/apis/v2beta1/(\w+)(?:/([\w-]+))?(?:/(\w+))?(?::(\w+))?", path)
         if not found:
             raise Refused(404, "Not Found")

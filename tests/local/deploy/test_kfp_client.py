@@ -101,6 +101,10 @@ def test_a_host_that_is_something_else(kfp: Any) -> None:
         api.check()
     with page(302, b"", Location="/dex/auth") as host, connect(KfpHost(host)) as api, pytest.raises(AuthenticationFailed, match="login"):
         api.check()
+    refusal = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'  # an S3 store, measured
+    with page(403, refusal) as host, connect(KfpHost(host)) as api, pytest.raises(AuthenticationFailed) as denied:
+        api.check()
+    assert "a page for people" in denied.value.message and "is it Kubeflow Pipelines?" in denied.value.remedy
     with page(404, b"") as host, connect(KfpHost(host)) as api, pytest.raises(EnvironmentNotReady, match="no Kubeflow Pipelines 2"):
         api.check()
 

@@ -55,8 +55,10 @@ def test_every_run_is_warm_before_it_iterates_and_ends_once(wanted: list[Any]) -
             continue
         path.append(phase)
     assert state.index == len(path) - 1
-    assert path[:2] in (["created"], ["created", "warm"])
-    assert path.count("finished") <= 1 and ("finished" not in path or path[-2:] == ["testing", "finished"])
+    assert path.count("finished") <= 1
+    if path != ["created", "finished"]:  # a scheduled run for which nothing had moved
+        assert path[:2] in (["created"], ["created", "warm"])
+        assert "finished" not in path or path[-2:] == ["testing", "finished"]
     assert set(VALID_TRANSITIONS) == set(PHASES) and not VALID_TRANSITIONS["finished"]
 
 

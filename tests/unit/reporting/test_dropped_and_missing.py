@@ -26,7 +26,7 @@ REASON = "the instruction copies the answer of training example '<b>e1</b>'"
 def report() -> dict[str, Any]:
     found: dict[str, Any] = copy.deepcopy(EXAMPLE)
     found["iterations"][0]["dropped"] = [{"label": "opro:0011", "proposer": "opro", "summary": "written by a model", "reason": REASON}]
-    return {**found, "leaks_caught": 1, "sealed_test": {"items": 16, "missing": 0, "max_missing": 0.2}}
+    return {**found, "leaks_caught": 1, "drift": None, "sealed_test": {"items": 16, "missing": 0, "max_missing": 0.2}}
 
 
 def test_a_dropped_proposal_stands_in_the_tables_with_its_reason_and_without_figures(report: dict[str, Any]) -> None:
