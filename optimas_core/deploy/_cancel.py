@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from optimas_core.artifacts import RunWorkspace
-from optimas_core.deploy._record import Submission, read_submission
+from optimas_core.deploy._record import read_submission
 from optimas_core.errors import CallTimeout, SpecError
-from optimas_core.launchers.kfp_api import KfpApi, RunView, child_prefix, is_child_run
+from optimas_core.launchers import read_kfp_run
+from optimas_core.launchers.kfp_api import KfpApi, NotFound, RunView, child_prefix, is_child_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,11 @@ def cancel(
         SpecError: it was never submitted, or not to this installation.
         CallTimeout: some had not ended after `wait_s`; names them.
     """
-    found = read_submission(run)
-    if found is None:
-        raise SpecError(f"run {run.run_id!r} was never submitted to a cluster.", remedy="`optimas status` shows who drives it.")
-    submission = found[0]
-    experiment_id = api.find_experiment(submission.experiment)
-    if experiment_id is None:
-        raise SpecError(
-            f"{api.host} has no experiment {submission.experiment!r}; run {run.run_id!r} was submitted to {submission.host}.",
-            remedy="Give that installation's --host and --namespace.",
-        )
+    controllers, experiment_id = _controllers(api, run)
     until = clock() + wait_s
     told: dict[str, str] = {}
     while True:
-        parents = _unfinished(_controllers(api, submission, experiment_id))
+        parents = _unfinished(controllers())
         _terminate(api, parents, told)
         children = [item for item in api.list_runs(experiment_id, child_prefix(run.run_id)) if is_child_run(item.name, run.run_id)]
         left = _unfinished(children)
@@ -65,9 +57,35 @@ def cancel(
         sleep(interval_s)
 
 
-def _controllers(api: KfpApi, submission: Submission, experiment_id: str) -> list[RunView]:
-    """Every KFP run of every attempt: by name, since an id may never have been written."""
-    return [run for attempt in submission.attempts for run in api.find_runs(attempt.name, experiment_id)]
+def _controllers(api: KfpApi, run: RunWorkspace) -> tuple[Callable[[], list[RunView]], str]:
+    """How to look at the KFP runs that drive the run, and the id of their experiment."""
+    found = read_submission(run)
+    if found is None:
+        return _scheduled(api, run)
+    submission = found[0]
+    experiment_id = api.find_experiment(submission.experiment)
+    if experiment_id is None:
+        raise SpecError(
+            f"{api.host} has no experiment {submission.experiment!r}; run {run.run_id!r} was submitted to {submission.host}.",
+            remedy="Give that installation's --host and --namespace.",
+        )
+    # Every attempt, by name, since an id may never have been written.
+    return lambda: [item for attempt in submission.attempts for item in api.find_runs(attempt.name, experiment_id)], experiment_id
+
+
+def _scheduled(api: KfpApi, run: RunWorkspace) -> tuple[Callable[[], list[RunView]], str]:
+    """The one KFP run that a schedule started: its first task wrote its id down."""
+    kfp_run_id = read_kfp_run(run)
+    if kfp_run_id is None:
+        raise SpecError(f"run {run.run_id!r} was never submitted to a cluster.", remedy="`optimas status` shows who drives it.")
+    try:
+        first = api.get_run(kfp_run_id)
+    except NotFound:
+        raise SpecError(
+            f"{api.host} has no run {kfp_run_id}, which a schedule started for {run.run_id!r}.",
+            remedy="Give that installation's --host and --namespace.",
+        ) from None
+    return lambda: [api.get_run(kfp_run_id)], first.experiment_id
 
 
 def _unfinished(runs: list[RunView]) -> list[RunView]:

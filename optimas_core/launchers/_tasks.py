@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from optimas_core._memory import few_arenas
 from optimas_core.artifacts import RunWorkspace, Workspace
 from optimas_core.canonical import canonical_json, parse_json
-from optimas_core.errors import EnvironmentNotReady, OptimasError, TemporaryError
+from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady, OptimasError, TemporaryError
 from optimas_core.launchers._pod_settings import ATTEMPTS, BACKOFF
 from optimas_core.stages import StageContext, open_run, reopen_project
 
@@ -30,6 +30,7 @@ Figures = MutableMapping[str, Any]
 Result = TypeVar("Result")
 
 CODE_FOLDER = "OPTIMAS_CODE_FOLDER"
+_KFP_RUN_FILE = "report/tasks/kfp-run.json"
 _ATTEMPTS, _BACKOFF_S = 3, 2.0
 _BACKOFF_DOUBLED = 30.0
 
@@ -136,6 +137,22 @@ def read_outcome(run: RunWorkspace, task: str) -> OptimasError | None:
         return kind(str(body["message"]), remedy=str(body["remedy"]))
     except (ValueError, KeyError):  # cut short: as if it wrote nothing
         return None
+
+
+def note_kfp_run(run: RunWorkspace, kfp_run_id: str) -> None:
+    """Write down the KFP run that a schedule started and that this run is of: nobody submitted it, and `cancel` must find it."""
+    run.write_file(_KFP_RUN_FILE, canonical_json({"kfp_run_id": kfp_run_id}).encode())
+
+
+def read_kfp_run(run: RunWorkspace) -> str | None:
+    """The id that `note_kfp_run` wrote. Raises: ArtifactCorrupt: the file holds something else."""
+    data = run.read_file(_KFP_RUN_FILE)
+    if data is None:
+        return None
+    try:
+        return str(parse_json(data)["kfp_run_id"])
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactCorrupt(f"{run.uri}/{_KFP_RUN_FILE} is damaged.", remedy="End the run in Kubeflow itself.") from None
 
 
 def _outcome_file(task: str) -> str:

@@ -17,7 +17,7 @@ from optimas_core.launchers._iteration import (
     propose,
     validate,
 )
-from optimas_core.launchers._tasks import Figures, open_task, run_task, unpacked
+from optimas_core.launchers._tasks import Figures, note_kfp_run, open_task, run_task, unpacked
 from optimas_core.launchers._training import run_training
 from optimas_core.rewards import Ranks
 from optimas_core.stages import (
@@ -82,6 +82,7 @@ def check_drift(workspace: str, run_id: str, bundle: str, occasion: str, figures
         base = freeze({**frozen["settings"], "workspace": workspace}, where=f"spec.json of run {run_id}")
         found = renewal(opened, base, unpacked(opened, bundle), frozen["system"]["name"], new_id)
         context = open_run(found.project, workspace=opened)
+        note_kfp_run(context.run, occasion)
         if found.request is None:
             figures["reason"] = found.why
             return True

@@ -14,6 +14,7 @@ import pytest
 from optimas_core.artifacts import Lease, LeaseHeld, RunWorkspace, Workspace
 from optimas_core.deploy import CompiledPipeline, Submitted, Target, cancel, follow, read_pipeline, read_submission, submit_run
 from optimas_core.errors import ArtifactCorrupt, AuthenticationFailed, CallTimeout, ServerFault, SpecError, TemporaryError
+from optimas_core.launchers._tasks import note_kfp_run
 from optimas_core.launchers.kfp_api import KfpApi, KfpHost, child_run_name, connect, stage_run_name
 
 Client = Callable[..., KfpApi]
@@ -271,6 +272,18 @@ def test_cancel_finds_a_run_whose_id_was_never_written_and_every_run_of_its_name
     run.store.put(f"{run.prefix}/submission.json", json.dumps(body).encode())
     assert cancel(run, api, interval_s=0.01).names == ("colours", "colours")
     assert {item["state"] for item in kfp.named("colours")} == {"FAILED"}
+
+
+def test_cancel_of_what_a_schedule_started_finds_it_by_what_its_first_task_wrote(kfp: Any, api: KfpApi, run: RunWorkspace) -> None:
+    api.ensure_experiment("optimas")
+    parent = started(kfp, run, "run of a schedule")
+    started(kfp, run, child_run_name("colours", 0))
+    note_kfp_run(run, parent)
+    assert cancel(run, api, interval_s=0.01).names == ("colours-it-0000", "run of a schedule")
+    assert set(states(kfp).values()) == {"FAILED"}
+    note_kfp_run(run, "00000000-0000-4000-8000-000000000000")
+    with pytest.raises(SpecError, match="which a schedule started"):
+        cancel(run, api)
 
 
 def test_cancel_goes_on_where_the_server_was_away(kfp: Any, api: KfpApi, run: RunWorkspace, pipeline: CompiledPipeline) -> None:
