@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from optimas_core.errors import ArtifactCorrupt, EnvironmentNotReady, SpecError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = ".tmp-"
+_LEFT_BEHIND_S = 3600.0
 _LISTED = 3
 _KEEP_IT = "Move it out of the folder, or leave it untracked and ignored in git; keys reach a pod through a secret of the cluster."
 
@@ -106,7 +108,7 @@ def unpack_bundle(workspace: Workspace, digest: str, directory: Path) -> Path:
 
     A folder of that digest that is there already is used again if no file in it was changed, removed or added (bytecode aside);
     otherwise the files go into a new one beside it. A folder gets its name when it is whole: a process killed meanwhile leaves only a
-    `.tmp-…` behind, and of two at once either may win.
+    `.tmp-…` behind, which one that unpacks an hour later removes; of two at once either may win.
 
     Raises:
         SpecError: `digest` is not one.
@@ -210,7 +212,17 @@ def _holds(path: Path, file: BundleFile) -> bool:
     return path.read_bytes() == file.data
 
 
+def _sweep(root: Path) -> None:
+    """Remove what processes left that were killed while they unpacked, long enough ago that none of them can still be at it."""
+    for name in os.listdir(root):
+        with contextlib.suppress(OSError):  # another process removes it at the same time
+            left = root / name
+            if name.startswith(_TEMPORARY) and time.time() - left.lstat().st_mtime > _LEFT_BEHIND_S:
+                shutil.rmtree(left)
+
+
 def _extracted(root: Path, digest: str, files: Sequence[BundleFile]) -> Path:
+    _sweep(root)
     temporary = root / (_TEMPORARY + secrets.token_hex(8))
     os.mkdir(temporary)
     try:

@@ -184,6 +184,12 @@ def test_a_process_killed_before_the_folder_has_its_name_leaves_nothing_that_is_
     assert done.returncode == -signal.SIGKILL
     assert [name[:5] for name in os.listdir(tmp_path / "out")] == [".tmp-"]
     assert contents(unpack_bundle(workspace, digest, tmp_path / "out")) == contents(project)
+    assert len(os.listdir(tmp_path / "out")) == 2, "it may belong to a process that is still at it"
+    for name in os.listdir(tmp_path / "out"):
+        os.utime(tmp_path / "out" / name, (1.0, 1.0))
+    (tmp_path / "out" / digest / "system.py").write_text("changed")
+    unpack_bundle(workspace, digest, tmp_path / "out")
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".tmp-")], "an hour later nobody is"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(project: Path, workspace: Workspace, tmp_path: Path) -> None:
