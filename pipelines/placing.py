@@ -3,9 +3,12 @@
 image, train_image   what tasks run in; a system's own dependencies belong into images made FROM these
 s3_secret            a secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL, AWS_REGION where needed
 llm_secret           a secret with OPENAI_API_KEY, ANTHROPIC_API_KEY, OPTIMAS_LLM_KEY; none has to be there
-cpu, memory          of each task; train_cpu, train_memory of those that train
-gpu_type, gpus       resource name and number for training; "0" trains on the CPU
+cpu, memory          of each task but the controller's
+gpu_type, gpus       resource name and number for training; "0" trains on the CPU, several train by one process each
 node_selector, tolerations   as Kubernetes has them
+
+What KFP fixes at compile time (image pull policy, deadlines, time to live, environment) is written into the YAML when it is submitted:
+optimas_core/launchers/_pod_settings.py.
 """
 
 from dataclasses import dataclass

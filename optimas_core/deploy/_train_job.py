@@ -1,7 +1,7 @@
 """Training beyond one node: a Kubeflow TrainJob (Trainer 2.2 or later), built by a pure function.
 
-Kubeflow Trainer sets the addresses and ranks that torchrun reads, one torchrun for each node. Within one node no TrainJob is needed:
-torchrun itself starts a worker for each GPU.
+Kubeflow Trainer sets the addresses and ranks that torchrun reads, one torchrun for each node; the workers share each batch, and the
+first of them commits. Within one node no TrainJob is needed: the task itself starts a worker for each GPU.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,7 +73,8 @@ def run_task(workspace: str, run_id: str, task: str, work: Callable[[], Coroutin
     try:
         result: Result = retries()(lambda: asyncio.run(work()))
     except OptimasError as error:
-        write_outcome(run, task, error)
+        with suppress(OptimasError):  # where the store cannot be written, what went wrong before is still the news
+            write_outcome(run, task, error)
         raise
     write_outcome(run, task, None)
     return result

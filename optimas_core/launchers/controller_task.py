@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from optimas_core.artifacts import Lease
 from optimas_core.canonical import parse_json
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             last = again(lambda: drive(context, api, settings, placed))
     except OptimasError as error:
         if not isinstance(error, LeaseLost):  # whoever took the run over says how it ended
-            write_outcome(context.run, TASK, error)
+            with suppress(OptimasError):  # where the store cannot be written, what went wrong before is still the news
+                write_outcome(context.run, TASK, error)
         raise
     write_outcome(context.run, TASK, None)
     say(f"{context.run.run_id}: {last.phase}: {last.stop_reason}")

@@ -1,4 +1,4 @@
-"""Settings that Kubeflow fixes in the YAML: the server gets them with the controller's pipeline, with its children's and with a schedule's."""
+"""Settings that Kubeflow fixes in the YAML reach the server with the controller's pipeline, its children's and a schedule's."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def pairs(prefix, examples):
         tail = " and more" * rng.randint(0, 12)
         texts = [{"answer": f"{asked}{tail}"}, {"answer": f"{other}{tail}"}, {"answer": f"nothing{tail}"}]
         for better, worse in ((0, 1), (0, 2)):
-            found.append(RewardPair(f"part{number % 3}", f"{prefix}{number}", {"question": f"Say {asked}."}, texts[better], texts[worse], 1.0, 0.2))
+            context = {"question": f"Say {asked}."}
+            found.append(RewardPair(f"part{number % 3}", f"{prefix}{number}", context, texts[better], texts[worse], 1.0, 0.2))
     return found
 
 settings = LrfSettings(rung="frozen" if what == "frozen" else "lora", backbone=backbone, epochs=2, batch_pairs=8, micro_batch_pairs=4,
@@ -187,3 +189,28 @@ def test_a_process_that_is_killed_ends_all(backbone: Path, tmp_path: Path) -> No
     code, said = trained(shared, backbone, "fit", processes=2, fault="killed")
     assert code == 1 and not (shared / "model").exists()
     assert "exitcode  : -9" in said and "rank      : 1" in said, "what the task that started them reads"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["", "killed"])
+def test_processes_of_two_nodes_find_each_other_and_end_together(fault: str, alone: Path, backbone: Path, tmp_path: Path) -> None:
+    """As a TrainJob starts them: one torchrun for each node, which knows the address of the first."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "train.py").write_text(CODE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nodes = []
+    for number in range(2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=1"]
+        address = ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        command = [*torchrun, *address, str(folder / "train.py"), str(folder), str(backbone), "adapt", fault]
+        nodes.append(
+            subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    said = [node.communicate(timeout=300)[0].decode() for node in nodes]
+    assert [node.returncode for node in nodes] == ([1, 1] if fault else [0, 0]), said
+    if fault:
+        assert "ProcessesLost" in said[0] and not (folder / "model").exists()
+    else:
+        assert_same_model(alone, folder)
