@@ -52,7 +52,7 @@ class Place:
 
     @property
     def target(self) -> Target:
-        return Target(self.experiment, self.service_account)
+        return Target(self.experiment, self.service_account, self.namespace)
 
     def parameters(self, pipeline: CompiledPipeline) -> dict[str, Any]:
         """Raises: SpecError: a text without `=`, or no value of the declared type."""

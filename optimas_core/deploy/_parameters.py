@@ -19,6 +19,7 @@ _DERIVED = {
     "run_id": "Use --name.",
     "bundle": "It is the digest of the project's files.",
     "experiment": "Use --experiment.",
+    "namespace": "Use --namespace.",
     "service_account": "Use --service-account.",
     "shard_indexes": "It follows from shards.",
     "cluster": "It is what the other settings say.",
@@ -27,7 +28,6 @@ _DERIVED = {
 
 _MEANINGS = {
     "shards": f"tasks that measure preference data, 1 to {MAX_SHARDS}",
-    "namespace": "of the runs that the controller starts, where Kubeflow has several users",
     "image": "of the controller",
     "train_image": "of every other task",
     "controller_cpu": "CPUs of the controller",
@@ -67,10 +67,14 @@ def _shown(default: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where in an installation runs go, and as whom they run ("": the pipeline's default)."""
+    """Where in an installation runs go, and as whom they run ("": the pipeline's default).
+
+    `namespace`: of the runs that a controller starts, where Kubeflow has several users.
+    """
 
     experiment: str = "optimas"
     service_account: str = ""
+    namespace: str = ""
 
     def account_for(self, pipeline: CompiledPipeline) -> str:
         """The service account of all pods; "" is the installation's own default."""
@@ -95,6 +99,7 @@ def parameters_of(project: Project, pipeline: CompiledPipeline, settings: Mappin
     checked_parameters(settings)
     derived: dict[str, Any] = {
         "experiment": target.experiment,
+        "namespace": target.namespace,
         "service_account": target.account_for(pipeline),
         "cluster": {key: value for key, value in {**own, **pods}.items() if key != "shards"},
     }
