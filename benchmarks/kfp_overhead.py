@@ -1,6 +1,6 @@
 """What Kubeflow Pipelines costs above the stages themselves, on the installation that the environment names.
 
-    python benchmarks/kfp_overhead.py [--iterations 2] [--shards 2] [--latency-ms 1000] [--quick] [--json]
+    python benchmarks/kfp_overhead.py [--iterations 1] [--shards 2] [--latency-ms 1000] [--quick] [--json]
 
 First a whole run is submitted (`optimas submit`), of the scripted project in benchmarks/_kfp with a model in the cluster that answers
 after 100 ms. Each KFP run is a row: wall time, seconds in which at least one stage's container ran, the rest ("above"), pods in all and
@@ -127,15 +127,15 @@ def sharded(there: Place, api: KfpApi, folder: Path, shards: int, latency_ms: in
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--shards", type=int, default=2, help="of the whole run")
     parser.add_argument("--latency-ms", type=int, default=1000, help="of the model while shards are compared")
-    parser.add_argument("--quick", action="store_true", help="one iteration, 1 and 2 shards")
+    parser.add_argument("--quick", action="store_true", help="1 and 2 shards only")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     asked = parser.parse_args(arguments)
     counts = (1, 2) if asked.quick else (1, 2, 4)
     with place() as there, connect(KfpHost(there.host)) as api, tempfile.TemporaryDirectory(prefix="kfp-overhead-") as folder:
-        rows = whole_run(there, api, Path(folder), 1 if asked.quick else asked.iterations, asked.shards)
+        rows = whole_run(there, api, Path(folder), asked.iterations, asked.shards)
         rows += [sharded(there, api, Path(folder), shards, asked.latency_ms) for shards in counts]
         facts = {"Kubeflow Pipelines": api.check().version, "limit of a stage": f"{there.settings['cpu']} CPU"}
     Found([], COLUMNS, rows, facts).show(as_json=asked.json)

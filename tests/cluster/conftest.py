@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class Cluster:
 
     def apply(self, *manifests: Manifest) -> None:
         self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)}))
+
+    def secret(self, namespace: str, name: str, values: dict[str, str]) -> None:
+        """Not on a command line, where every user of this machine reads it."""
+        manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": values}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "secret.json"
+            file.write_text(json.dumps(manifest))
+            self.kubectl("apply", "-f", str(file))
 
     def get(self, kind: str, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", kind, "-n", self.namespace, "-o", "json", *arguments))
@@ -152,6 +161,11 @@ def runtime_image(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="session")
+def train_image(cluster: Cluster) -> str:
+    return _available(cluster, os.environ.get("OPTIMAS_TRAIN_IMAGE") or f"optimas-train:{__version__}")
+
+
+@pytest.fixture(scope="session")
 def sandbox_image(cluster: Cluster) -> str:
     return _available(cluster, os.environ.get("OPTIMAS_SANDBOX_IMAGE") or f"optimas-sandbox:{__version__}")
 
@@ -168,6 +182,23 @@ class ClusterStore:
 @pytest.fixture
 def cluster_store(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStore]:
     """In this process `Workspace.open` reaches it too. The bucket is deleted at the end: some stores hold few."""
+    with a_bucket(cluster, cluster.namespace, "optimas-s3", monkeypatch) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def kfp_store(cluster: Cluster, kfp_namespace: str) -> Iterator[ClusterStore]:
+    """The same for runs of Kubeflow Pipelines, one bucket for the session; the secret lies where their pods are."""
+    with pytest.MonkeyPatch.context() as patch, a_bucket(cluster, kfp_namespace, f"{cluster.namespace}-s3", patch) as store:
+        try:
+            yield store
+        finally:
+            cluster.kubectl("delete", "secret", store.secret, "-n", kfp_namespace, check=False)
+
+
+@contextmanager
+def a_bucket(cluster: Cluster, namespace: str, secret_name: str, patch: pytest.MonkeyPatch) -> Iterator[ClusterStore]:
+    """A bucket, deleted at the end, and a secret of that namespace with its key."""
     endpoint = os.environ.get("OPTIMAS_CLUSTER_S3")
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not (endpoint and key and secret):
@@ -175,19 +206,15 @@ def cluster_store(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
     import boto3
 
     here = os.environ.get("OPTIMAS_CLUSTER_S3_HERE") or endpoint
-    monkeypatch.setenv("AWS_ENDPOINT_URL", here)
-    monkeypatch.setenv("AWS_REGION", os.environ.get("AWS_REGION") or "us-east-1")
+    patch.setenv("AWS_ENDPOINT_URL", here)
+    patch.setenv("AWS_REGION", os.environ.get("AWS_REGION") or "us-east-1")
     bucket = f"optimas-test-{secrets.token_hex(6)}"
     client = boto3.session.Session().client("s3", endpoint_url=here, region_name="us-east-1")
     client.create_bucket(Bucket=bucket)
     values = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
-    with tempfile.TemporaryDirectory() as folder:  # not on a command line, where every user of this machine reads it
-        file = Path(folder) / "secret.json"
-        metadata = {"name": "optimas-s3", "namespace": cluster.namespace}
-        file.write_text(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}))
-        cluster.kubectl("apply", "-f", str(file))
+    cluster.secret(namespace, secret_name, values)
     try:
-        yield ClusterStore(endpoint, "optimas-s3", bucket)
+        yield ClusterStore(endpoint, secret_name, bucket)
     finally:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             for item in page.get("Contents", []):
