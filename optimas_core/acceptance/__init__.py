@@ -4,7 +4,7 @@ Two gates behind one Protocol: the paper's strict rule and the default, a paired
 probability is bounded over a whole run. docs/design/0002-gate.md says why it is built as it is.
 """
 
-from optimas_core.acceptance._drift import Movement, compared_with, movement
+from optimas_core.acceptance._drift import Movement, movement, partners
 from optimas_core.acceptance._gate import Gate, gate_for
 from optimas_core.acceptance._intervals import Interval, mean_interval, paired_difference_interval
 from optimas_core.acceptance._paired_sequential import PairedSequentialGate
@@ -23,10 +23,10 @@ __all__ = [
     "TestedLevel",
     "Verdict",
     "charged_level",
-    "compared_with",
     "gate_for",
     "mean_interval",
     "movement",
     "next_level",
     "paired_difference_interval",
+    "partners",
 ]

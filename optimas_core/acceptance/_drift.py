@@ -1,8 +1,8 @@
 """Has something moved since it was recorded? The gate's own test, asked in the direction down, or in both.
 
-A score of now is compared with the recorded score of the same item. Where that item has none, another recorded score takes its place,
-drawn at random: of two independent draws from one distribution either is the larger as often as the other, so without any movement
-the difference is symmetric about 0, which is all that the sign-flip test asks for. Such pairs only cost power.
+Two draws of one configuration on one item are exchangeable where nothing moved, however the item was selected: their difference is
+symmetric about 0, which is all that the sign-flip test asks for. Draws on two different items are so only if nothing was selected on
+either side; where the items of now were, scores of now are rather too high, and a fall is seen too seldom, never too often.
 """
 
 from __future__ import annotations
@@ -36,17 +36,11 @@ class Movement:
     n_missing: int
 
 
-def compared_with(recorded: Collection[str], items: Sequence[str], seed: int) -> list[tuple[str, str]]:
-    """(item of now, recorded item that it is compared with), in the order of `items`; no recorded item stands twice.
-
-    Items for which none is left are dropped.
-    """
-    own = set(recorded) & set(items)
-    others = sorted(set(recorded) - own)
+def partners(recorded: Collection[str], items: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    """(item, recorded item) in the order of `items`: partners drawn at random, none twice, and as many as both sides have."""
+    others = sorted(recorded)
     random.Random(seed).shuffle(others)
-    left = iter(others)
-    found = ((item, item if item in own else next(left, None)) for item in items)
-    return [(item, other) for item, other in found if other is not None]
+    return list(zip(items, others, strict=False))
 
 
 def movement(

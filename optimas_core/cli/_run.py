@@ -23,7 +23,17 @@ from optimas_core.errors import ArtifactCorrupt, Interrupted, OptimasError, Spec
 from optimas_core.launchers import InProcessLauncher, LocalPipelines, PipelineLauncher, Placed, Renewal, check_again, renewal
 from optimas_core.reporting import visible, write_report
 from optimas_core.spec import BudgetSettings
-from optimas_core.stages import DriftRequest, Project, StageContext, check_backbone, check_models, load_project, open_run
+from optimas_core.stages import (
+    DriftRequest,
+    Project,
+    StageContext,
+    check_backbone,
+    check_models,
+    lies_elsewhere,
+    load_project,
+    open_run,
+    reopen_project,
+)
 
 _LEASE_WAIT_S = 45.0
 
@@ -57,7 +67,8 @@ def optimize(
     opened = Workspace.open(project.workspace_url)
     probe(opened.store)
     if must_exist and opened.run(project.run_id).read_spec() is None:
-        raise SpecError(f"there is no run {project.run_id!r} in {opened.url}.", remedy="Start it with `optimas run`.")
+        changed = " If its data at the source has changed since, name it with --name." if lies_elsewhere(project.settings.data) else ""
+        raise SpecError(f"there is no run {project.run_id!r} in {opened.url}.", remedy=f"Start it with `optimas run`.{changed}")
     found = _renewal(project, opened, name, if_moved)
     project = found.project
     if check:
@@ -100,25 +111,24 @@ def _renewal(project: Project, workspace: Workspace, name: str | None, if_moved:
 
     Where such a run started from does not stand in run.yaml, so its frozen spec says it; a check that was cut short is asked for again.
     """
-    if if_moved:
-        run_id = name or f"{project.run_id}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        return renewal(workspace, project.settings, project.directory, project.system.name, run_id)
-    run = workspace.run(project.run_id)
+    run_id = (name or f"{project.run_id}-{datetime.now(UTC):%Y%m%d-%H%M%S}") if if_moved else project.run_id
+    run = workspace.run(run_id)
     frozen = run.read_spec()
-    if frozen is None or frozen["settings"].get("calls") == project.settings.calls:
+    if not if_moved and (frozen is None or not frozen.get("renewed")):
         return Renewal(project, None)
-    found = renewal(workspace, project.settings, project.directory, project.system.name, project.run_id)
-    now = {"budget": project.settings.budget, "concurrency": project.settings.concurrency}  # may be others than before
-    again = replace(found.project, settings=found.project.settings.model_copy(update=now))
     stored = run.latest_state()
-    cut_short = stored is None or stored.index == 0  # a kill may fall between the check's two states
-    return replace(found, project=again, request=found.request if cut_short else None)
+    if stored is not None and stored.index > 0:  # the check is done; its baseline may be gone by now
+        found = Renewal(reopen_project(project.directory, workspace.url, run_id), None)
+    else:
+        found = renewal(workspace, project.settings, project.directory, project.system.name, run_id)
+    now = {"budget": project.settings.budget, "concurrency": project.settings.concurrency}  # may be others than before
+    return replace(found, project=replace(found.project, settings=found.project.settings.model_copy(update=now)))
 
 
 def _check_drift(context: StageContext, lease: Lease, request: DriftRequest) -> None:
     """The check, while this process holds the run; what it finds is the run's first state."""
     context.budget.hold_back(2.0 * len(context.split.test))
-    decision = asyncio.run(check_again(context, lease, request))
+    _, decision = asyncio.run(check_again(context, lease, request))
     print(f"drift check against run {visible(request.run)}: {visible(decision['reason'])}", file=sys.stderr)
 
 

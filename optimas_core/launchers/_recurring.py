@@ -8,9 +8,20 @@ from typing import Any
 
 from optimas_core.artifacts import Lease, Workspace
 from optimas_core.controller import drift_request, find_baseline, note_drift
-from optimas_core.errors import ConfigurationError
-from optimas_core.spec import RunSettings, WarmStart
-from optimas_core.stages import DriftRequest, Project, StageContext, drift_check, read_drift, renewed_project
+from optimas_core.errors import ConfigurationError, SpecError
+from optimas_core.spec import RunSettings
+from optimas_core.stages import (
+    DriftRequest,
+    Progress,
+    Project,
+    StageContext,
+    drift_check,
+    no_progress,
+    open_run,
+    read_drift,
+    renewed_project,
+    reopen_project,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +40,44 @@ def renewal(workspace: Workspace, base: RunSettings, directory: Path, system: st
         UserError: as `load_project`.
         ArtifactCorrupt: the promoted run is damaged or gone.
     """
+    nothing = f"no configuration of {system} was promoted or optimized in {workspace.url} before"
     frozen = workspace.run(run_id).read_spec()
-    if frozen is None:
-        start = find_baseline(workspace, system)
-    else:
-        kept = frozen["settings"].get("warm_start")
-        start = None if kept is None else WarmStart.model_validate(kept)
+    if frozen is not None:
+        project = reopen_project(directory, workspace.url, run_id)
+        start = project.settings.warm_start
+        return Renewal(project, None, nothing) if start is None else Renewal(project, drift_request(workspace, start, system, run_id))
+    start = find_baseline(workspace, system)
+    if start is None:
+        return Renewal(renewed_project(base, directory, workspace, run_id, None), None, nothing)
     try:
         project = renewed_project(base, directory, workspace, run_id, start)
     except ConfigurationError as error:
-        if start is None or frozen is not None:
-            raise
         why = f"the configuration of run {start.run} does not fit the system as it is now ({error.message.rstrip('.')})"
         return Renewal(renewed_project(base, directory, workspace, run_id, None), None, why)
-    if start is None:
-        return Renewal(project, None, f"no configuration of {system} was promoted or optimized in {workspace.url} yet")
-    return Renewal(project, drift_request(workspace, start))
+    return Renewal(project, drift_request(workspace, project.settings.warm_start or start, system, run_id))
 
 
-async def check_again(context: StageContext, lease: Lease, request: DriftRequest) -> dict[str, Any]:
-    """Check for drift and note it as the run's first state; where nothing moved the run ends there. Returns the decision.
+def opened_renewal(
+    workspace: Workspace, base: RunSettings, directory: Path, system: str, run_id: str, *, progress: Progress = no_progress
+) -> tuple[Renewal, StageContext]:
+    """The renewal and its open run. Of two that begin it at once with another baseline in between, what the first froze counts for both.
+
+    Raises:
+        UserError, ArtifactCorrupt: as `renewal`.
+    """
+    found = renewal(workspace, base, directory, system, run_id)
+    try:
+        return found, open_run(found.project, progress=progress, workspace=workspace)
+    except SpecError:
+        again = renewal(workspace, base, directory, system, run_id)
+        if again.project.identity == found.project.identity:
+            raise
+        return again, open_run(again.project, progress=progress, workspace=workspace)
+
+
+async def check_again(context: StageContext, lease: Lease, request: DriftRequest) -> tuple[str, dict[str, Any]]:
+    """Check for drift and note it as the run's first state; where nothing moved the run ends there. Returns the
+    artifact's name and the decision.
 
     Raises:
         TemporaryError: too little could be measured; nothing is decided.
@@ -57,4 +86,14 @@ async def check_again(context: StageContext, lease: Lease, request: DriftRequest
     name = await drift_check(context, request)
     decision = read_drift(context, name)
     note_drift(context, lease, name, decision)
-    return decision
+    return name, decision
+
+
+def decided(context: StageContext) -> tuple[str, dict[str, Any]] | None:
+    """The check's artifact and decision where the run has noted it completely; None where it is still to be done."""
+    first, second = context.run.read_state(0), context.run.read_state(1)
+    name = first.data["record"].get("drift") if first is not None else None
+    if name is None:
+        return None
+    decision = read_drift(context, name)
+    return (name, decision) if decision["moved"] or second is not None else None

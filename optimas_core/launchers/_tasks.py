@@ -157,6 +157,15 @@ def read_kfp_run(run: RunWorkspace) -> str | None:
         raise ArtifactCorrupt(f"{run.uri}/{_KFP_RUN_FILE} is damaged.", remedy="End the run in Kubeflow itself.") from None
 
 
+def show_manifest(context: StageContext, kind: str, name: str | None, file: str) -> None:
+    """Write an artifact's address and manifest to `file` for the pipeline's page; "" for no such file, None where nothing was made."""
+    if not file:
+        return
+    artifact = context.required(kind, name) if name is not None else None
+    shown = {"uri": None} if artifact is None else {"uri": artifact.uri, "manifest": parse_json(artifact.manifest.to_bytes())}
+    Path(file).write_text(canonical_json(shown) + "\n", encoding="utf-8")
+
+
 def _outcome_file(task: str) -> str:
     return f"report/tasks/{task}.json"
 

@@ -30,11 +30,11 @@ TASKS: dict[str, Callable[..., Any]] = {
         tasks.read_test,
     )
 }
-_FIGURES = "figures"
+_FIGURES, _MANIFEST = "figures", "manifest"
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The task's function and what it is called with, less `figures`.
+    """The task's function and what it is called with, less `figures` and `manifest`, which are for a pipeline's page.
 
     Raises:
         SystemExit: an unknown task or option, or one that is missing.
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != _FIGURES]
+    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name not in (_FIGURES, _MANIFEST)]
 
 
 def main() -> None:

@@ -14,4 +14,5 @@ def drift_of(decision: Mapping[str, Any]) -> dict[str, Any]:
         bounds = None if score["low"] is None else [score["low"], score["high"]]
         shown = {key: score[key] for key in ("kind", "then", "now", "difference")} | {"ci": bounds, "n": score["n_pairs"]}
     judged = {name: {key: item[key] for key in ("kind", "then", "now", "n_pairs")} for name, item in decision["alignment"].items()}
-    return {"moved": decision["moved"], "reason": decision["reason"], "run": decision["run"], "score": shown, "alignment": judged}
+    told = {key: decision[key] for key in ("moved", "reason", "run", "now")}
+    return told | {"score": shown, "alignment": judged}

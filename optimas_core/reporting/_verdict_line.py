@@ -56,7 +56,10 @@ def result_words(report: Mapping[str, Any]) -> str:
 
 def drift_words(report: Mapping[str, Any]) -> str:
     """The promoted configuration's validation score when it was recorded and now, with the interval of the difference."""
-    found = report["drift"]["score"]
+    found, now = report["drift"]["score"], report["drift"]["now"]
+    if found is None:
+        metric = label(report["metric"]["name"])
+        return f"{metric} {score(now['mean'])} (n = {count(now['n'])}), which later checks compare with, as there was nothing before"
     bounds = f"95 % interval {interval(found['ci'], differences=True)}, n = {count(found['n'])}"
     scores = f"{label(report['metric']['name'])} {score(found['then'])} then, {score(found['now'])} now"
     return f"{scores} ({signed(found['difference'])}, {bounds})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from optimas_core.canonical import canonical_json, parse_json
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.rewards._heads import Head
-from optimas_core.spec import LrfSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,12 +35,6 @@ class ModelConfig:
     lora_rank: int
     lora_alpha: int
     components: tuple[str, ...]
-
-    def continues(self, settings: LrfSettings, components: Sequence[str]) -> bool:
-        """Whether a fit by these settings, for these components, can go on from this model's weights."""
-        shape = (settings.rung, settings.max_tokens, settings.precision)
-        lora = settings.rung != "lora" or (self.lora_rank, self.lora_alpha) == (settings.lora_rank, settings.lora_alpha)
-        return (self.rung, self.max_tokens, self.precision) == shape and lora and self.components == tuple(components)
 
 
 def pack(config: ModelConfig, heads: Mapping[str, Head], adapter: dict[str, Tensor]) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """The five stages of a run: plain functions of a context and a request. A stage whose manifest exists does nothing."""
 
 from optimas_core.stages._context import NotCommitted, Progress, StageContext, no_progress
+from optimas_core.stages._data import lies_elsewhere
 from optimas_core.stages._drift import DriftRequest, drift_check, read_drift
 from optimas_core.stages._generate_preferences import (
     PreferenceRequest,
@@ -45,6 +46,7 @@ __all__ = [
     "drift_check",
     "generate_preferences",
     "held_out_ids",
+    "lies_elsewhere",
     "load_project",
     "local_optimize",
     "make_proposals",

@@ -86,13 +86,21 @@ class MovementShape(_Committed):
     n_pairs: int = Field(ge=0)
 
 
+class NowShape(_Committed):
+    mean: float | None
+    n: int = Field(ge=0)
+
+
 class DriftShape(_Committed):
     moved: bool
     reason: str
     run: str
     configuration: str
+    lrf: str | None
+    now: NowShape
     score: MovementShape | None
     alignment: dict[str, MovementShape]
+    preferences: dict[str, str]
 
 
 def committed(artifact: Artifact, file: str, shape: Any) -> Any:

@@ -5,13 +5,14 @@ A copy is named by the digest of its content and lies at `data/<digest>.jsonl` i
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optimas_core.artifacts import Conflict, Workspace, open_store
-from optimas_core.canonical import canonical_json, digest, parse_json
+from optimas_core.canonical import MAX_DEPTH, canonical_json, digest, parse_json
 from optimas_core.errors import ArtifactCorrupt, DataError, SpecError
 from optimas_core.spec import DataSettings
 from optimas_core.system import Example, Split, checked_split, read_examples, split_examples
@@ -48,13 +49,19 @@ def lies_elsewhere(data: DataSettings) -> bool:
 
 
 def keep_data(workspace: Workspace, split: Split) -> None:
-    """Store the copy, unless it is there."""
+    """Store the copy, unless it is there. A damaged one is replaced."""
     parts = zip(_PARTS, (split.train, split.validation, split.test), strict=True)
-    lines = [canonical_json({"part": name, "id": item.id, "fields": item.fields}) for name, part in parts for item in part]
+    # Fields as pairs: an object of canonical JSON would lose their order, which a metric may read.
+    lines = [canonical_json({"part": name, "id": item.id, "fields": list(item.fields.items())}) for name, part in parts for item in part]
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+    key = _key(data_digest(split))
     try:
-        workspace.store.put(_key(data_digest(split)), "".join(f"{line}\n" for line in lines).encode(), if_absent=True)
+        workspace.store.put(key, data, if_absent=True)
     except Conflict:
-        return  # the same content, by its name
+        there = workspace.store.get(key)
+        if there is not None and there.data != data:
+            with contextlib.suppress(Conflict):  # another process replaces it too
+                workspace.store.put(key, data, if_match=there.etag)
 
 
 def kept_data(workspace: Workspace, name: str) -> Split:
@@ -68,9 +75,10 @@ def kept_data(workspace: Workspace, name: str) -> Split:
         raise ArtifactCorrupt(f"{workspace.url}/{_key(name)} is gone.", remedy="Restore it, or start a new run.")
     parts: dict[str, list[Example]] = {part: [] for part in _PARTS}
     try:
-        for line in blob.data.decode().splitlines():
-            row: Any = parse_json(line)
-            parts[row["part"]].append(Example(row["id"], row["fields"]))
+        for line in blob.data.split(b"\n"):  # not splitlines: a text may hold other characters that end a line
+            if line:
+                row: Any = parse_json(line.decode("utf-8", "surrogatepass"), max_depth=MAX_DEPTH + 3)
+                parts[row["part"]].append(Example(row["id"], dict(row["fields"])))
         split = Split(*(tuple(parts[part]) for part in _PARTS))
         whole = data_digest(split) == name
     except (ValueError, KeyError, TypeError):

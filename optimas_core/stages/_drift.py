@@ -1,18 +1,20 @@
 """Stage drift-check: does the promoted configuration still score as it did, and do its reward functions still order outputs rightly?
 
 Measured anew, in the run that would optimize again: recorded calls of other runs do not answer there, so a model that changed behind its
-name is seen. Validation items only; the recorded scores of the earlier sealed test are compared with, its items are not run again.
+name is seen. The first check of a configuration is what later ones compare with, item by item; until then there is the sealed test,
+whose recorded scores were not selected, and whose items are not run again (docs/design/0007-drift-check.md).
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from optimas_core.acceptance import Movement, PairedSequentialGate, compared_with, gate_for, movement
+from optimas_core.acceptance import Movement, PairedSequentialGate, gate_for, movement, partners
 from optimas_core.artifacts import RunWorkspace, current_version, read_table
 from optimas_core.canonical import derive_seed
 from optimas_core.errors import ArtifactCorrupt, TemporaryError
@@ -21,32 +23,43 @@ from optimas_core.rollouts import Rollout, Task, first_error, in_short_thread
 from optimas_core.stages._committed import DriftShape, committed
 from optimas_core.stages._context import StageContext, json_file
 from optimas_core.stages._generate_preferences import PreferenceRequest, generate_preferences
-from optimas_core.stages._lrf import held_out_ids
 from optimas_core.stages._preference_tables import read_pairs, table_bytes
 from optimas_core.stages._validate_accept import DECISION_FILE, VALIDATIONS_FILE, validation_order
+from optimas_core.system import Example
 
 # Apart from validation's own repeats: a score that was low enough to start a run must not be what its challengers are compared with.
 _DRIFT_REPEAT = 3_000_000
+# The first check measures so many times what a gate looks at first, because it is what all later ones are compared with.
+_REFERENCE_LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class DriftRequest:
-    """Compare with what run `run` of the same workspace recorded about `configuration`.
+    """Compare with what is recorded about `configuration` of run `run`, whose reward functions are `lrf` (None: there are none).
 
-    `incumbent`, `challenger`: its validations artifacts in which the configuration was that arm and its scores were not selected for
-    being high. `pairs`: its preference artifacts, for the alignment of the reward functions `lrf` (None: there are none).
+    `reference`: the first check of that configuration, an artifact of run `reference_run`; None where this is the first. `test`: the
+    sealed test of `run`, in which the configuration was the after arm and whose items are of the same source; None: no such.
     """
 
     run: str
     configuration: str
     lrf: str | None
-    incumbent: tuple[str, ...]
-    challenger: tuple[str, ...]
-    pairs: tuple[str, ...]
+    reference_run: str | None = None
+    reference: str | None = None
+    test: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One comparison: items with their recorded scores."""
+
+    name: str
+    pairs: tuple[tuple[str, float], ...]
+    both: bool
 
 
 async def drift_check(context: StageContext, request: DriftRequest) -> str:
-    """Commit both scores of every item that was compared, and the decision; returns the artifact's name.
+    """Commit the scores of now and the decision; returns the artifact's name.
 
     Raises:
         TemporaryError: too much could not be measured to say anything; nothing is committed.
@@ -54,26 +67,35 @@ async def drift_check(context: StageContext, request: DriftRequest) -> str:
     name = context.name("drift-check", asdict(request))
     if context.existing("validations", name) is not None:
         return name
-    earlier = RunWorkspace(context.run.store, request.run)
     settings = context.settings.drift
     judged = request.lrf is not None and settings.preference_examples > 0
     level = settings.alpha / 2 if judged else settings.alpha
-    then = _recorded(earlier, request)
-    score, rows = await _score_movement(context, request.configuration, then, level)
+    parts = _parts(context, request)
+    measured = await _measured(context, request.configuration, parts, level)
+    found = {part.name: _movement(context, part, measured, level / len(parts)) for part in parts}
+    preferences: dict[str, str] = {}
     alignment: dict[str, Movement] = {}
-    if judged and score is not None and score.kind == "same":
-        alignment = await _alignment_movements(context, request, earlier, settings.alpha - level)
-    fallen = [component for component, found in alignment.items() if found.kind == "fell"]
+    if judged and all(item.kind == "same" for item in found.values()):
+        preferences, alignment = await _alignment(context, request, settings.alpha - level)
+    moved = {part: item for part, item in found.items() if item.kind != "same"}
+    fallen = {component: item for component, item in alignment.items() if item.kind == "fell"}
+    now = [item.reward for item in measured.values() if item.reward is not None]
+    score = next(iter(moved.values()), next(iter(found.values()), None))
     summary: dict[str, Any] = {
-        "moved": score is None or score.kind != "same" or bool(fallen),
-        "reason": _reason(context, score, {component: alignment[component] for component in fallen}),
-        "run": request.run,
-        "configuration": request.configuration,
-        "lrf": request.lrf,
+        "moved": bool(moved or fallen),
+        "reason": _reason(context, moved, fallen, found, now),
+        **asdict(request),
         "alpha": settings.alpha,
+        "now": {"mean": _mean(now), "n": len(now)},
         "score": None if score is None else asdict(score),
-        "alignment": {component: asdict(found) for component, found in alignment.items()},
+        "parts": {part: asdict(item) for part, item in found.items()},
+        "alignment": {component: asdict(item) for component, item in alignment.items()},
+        "preferences": preferences,
     }
+    rows = [
+        {"example_id": example_id, "arm": "challenger", "repeat": 0, "reward": item.reward, "status": item.status}
+        for example_id, item in sorted(measured.items())
+    ]
     files = {VALIDATIONS_FILE: table_bytes("validations", rows, context.run.run_id, context.created_at), DECISION_FILE: json_file(summary)}
     context.commit("validations", name, files, {"configuration": request.configuration}, {"validations": current_version("validations")})
     return name
@@ -85,54 +107,91 @@ def read_drift(context: StageContext, name: str) -> dict[str, Any]:
     return decision
 
 
-def _recorded(run: RunWorkspace, request: DriftRequest) -> dict[str, float]:
-    """Example id -> score then; the first artifact that has an item counts."""
-    found: dict[str, float] = {}
-    for arm, names in (("incumbent", request.incumbent), ("challenger", request.challenger)):
-        for name in names:
-            for row in _rows(run, "validations", name):
-                if row["arm"] == arm and row["reward"] is not None:
-                    found.setdefault(row["example_id"], row["reward"])
-    return found
+def _parts(context: StageContext, request: DriftRequest) -> list[_Part]:
+    """What can be compared: items that the first check measured, in both directions; other items with the sealed test, downwards."""
+    baseline = RunWorkspace(context.run.store, request.run)
+    if not _same_metric(context, baseline):
+        return []
+    items = [example.id for example in validation_order(context)]
+    own: dict[str, float] = {}
+    if request.reference is not None and request.reference_run is not None:
+        own = _scores(RunWorkspace(context.run.store, request.reference_run), request.reference)
+    parts = [_Part("items", tuple((item, own[item]) for item in items if item in own), both=True)]
+    if request.test is not None and context.settings.data.source is not None:  # else the two are no draws from one source
+        tested = _scores(baseline, request.test)
+        seed = derive_seed("drift-partners", context.settings.seed)
+        pairs = partners(tested, [item for item in items if item not in own], seed)
+        parts.append(_Part("sealed test", tuple((item, tested[other]) for item, other in pairs), both=False))
+    return [part for part in parts if part.pairs]
 
 
-def _rows(run: RunWorkspace, kind: str, name: str) -> list[dict[str, Any]]:
-    artifact = run.open_artifact(kind, name)
+def _same_metric(context: StageContext, baseline: RunWorkspace) -> bool:
+    spec = baseline.read_spec()
+    known = spec["system"] if spec is not None else {}
+    system = context.system
+    now = (getattr(system.metric, "__name__", "metric"), list(system.metric_range))
+    return (known.get("metric"), known.get("metric_range")) == now
+
+
+def _scores(run: RunWorkspace, name: str) -> dict[str, float]:
+    """Example id -> score of the arm that the configuration was: the challenger, in a check and in a sealed test alike."""
+    artifact = run.open_artifact("validations", name)
     if artifact is None:
-        raise ArtifactCorrupt(f"{run.uri} has no {kind}/{name}.", remedy="Restore it, or promote another run's configuration.")
-    return [dict(row) for row in read_table("validations", artifact.read(VALIDATIONS_FILE), file=f"{artifact.uri}/{VALIDATIONS_FILE}")]
+        raise ArtifactCorrupt(f"{run.uri} has no validations/{name}.", remedy="Restore it, or promote another run's configuration.")
+    rows = read_table("validations", artifact.read(VALIDATIONS_FILE), file=f"{artifact.uri}/{VALIDATIONS_FILE}")
+    return {row["example_id"]: row["reward"] for row in rows if row["arm"] == "challenger" and row["reward"] is not None}
 
 
-async def _score_movement(
-    context: StageContext, configuration: str, then: Mapping[str, float], alpha: float
-) -> tuple[Movement | None, list[dict[str, Any]]]:
-    """The test, and the rows of its table; None where nothing was recorded that could be compared with."""
-    seed = derive_seed("drift", context.settings.seed, context.run.run_id)
-    items = validation_order(context)
-    known = {example.id: example for example in items}
-    pairing = compared_with(then, [example.id for example in items], seed)
-    if not pairing:
-        return None, []
+async def _measured(context: StageContext, configuration: str, parts: Sequence[_Part], alpha: float) -> dict[str, Rollout]:
+    """Example id -> fresh result, of as many items as the test of each part asks for; of the reference's number where this is the first."""
+    known = {example.id: example for example in validation_order(context)}
     gate = _gate(context)
+    measured: dict[str, Rollout] = {}
+
+    async def measure(wanted: Sequence[str]) -> None:
+        new = [known[item] for item in wanted if item not in measured]
+        found = await _run(context, configuration, new)
+        measured.update({rollout.example_id: rollout for rollout in found})
+
+    if not any(part.name == "items" for part in parts):
+        await measure(list(known)[: min(len(known), _REFERENCE_LOOKS * gate.first_items(len(known)))])
+    for part in parts:
+        items = [item for item, _ in part.pairs]
+        wanted = gate.first_items(len(items))
+        while True:
+            await measure(items[:wanted])
+            found = _movement(context, part, measured, alpha / len(parts), wanted)
+            if found.kind != "continue":
+                break
+            wanted = found.next_items
+        if found.kind == "indecisive":
+            raise _unmeasurable(list(measured.values()))
+    if all(item.reward is None for item in measured.values()):
+        raise _unmeasurable(list(measured.values()))
+    return measured
+
+
+async def _run(context: StageContext, configuration: str, examples: Sequence[Example]) -> list[Rollout]:
     values = context.configuration(configuration)
-    wanted = gate.first_items(len(pairing))
-    measured: list[Rollout] = []
-    while True:
-        tasks = [Task(known[item], values, repeat=_DRIFT_REPEAT) for item, _ in pairing[len(measured) : wanted]]
-        told = context.tell("drift check: measuring the promoted configuration")
-        measured += await context.engine.run(tasks, stage="drift-check", iteration=0, on_done=told)
-        pairs = [(then[other], rollout.reward) for (_, other), rollout in zip(pairing, measured, strict=False)]
-        found = movement(gate, pairs, alpha=alpha, available=len(pairing), metric_range=context.system.metric_range, seed=seed)
-        if found.kind != "continue":
-            break
-        wanted = found.next_items
-    if found.kind == "indecisive":
-        raise TemporaryError(
-            f"the promoted configuration could not be measured: {found.n_missing} of {len(pairs)} items are missing"
-            f" ({first_error(measured)}).",
-            remedy="Check again when that is mended; nothing was decided.",
-        )
-    return found, [*_fresh_rows(measured), *_recorded_rows(then, [other for _, other in pairing[: len(measured)]])]
+    told = context.tell("drift check: measuring the promoted configuration")
+    tasks = [Task(example, values, repeat=_DRIFT_REPEAT) for example in examples]
+    return await context.engine.run(tasks, stage="drift-check", iteration=0, on_done=told)
+
+
+def _unmeasurable(measured: list[Rollout]) -> TemporaryError:
+    missing = sum(item.reward is None for item in measured)
+    return TemporaryError(
+        f"the promoted configuration could not be measured: {missing} of {len(measured)} items are missing ({first_error(measured)}).",
+        remedy="Check again when that is mended; nothing was decided.",
+    )
+
+
+def _movement(context: StageContext, part: _Part, measured: Mapping[str, Rollout], alpha: float, wanted: int | None = None) -> Movement:
+    """The test on the first items of the part: `wanted`, or as many as it needs to end."""
+    pairs = [(then, measured[item].reward) for item, then in part.pairs[:wanted] if item in measured]
+    seed = derive_seed("drift", context.settings.seed, context.run.run_id, part.name)
+    gate, span = _gate(context), context.system.metric_range
+    return movement(gate, pairs, alpha=alpha, available=len(part.pairs), metric_range=span, seed=seed, both=part.both)
 
 
 def _gate(context: StageContext) -> PairedSequentialGate:
@@ -140,70 +199,84 @@ def _gate(context: StageContext) -> PairedSequentialGate:
     return gate if isinstance(gate, PairedSequentialGate) else PairedSequentialGate()
 
 
-def _fresh_rows(measured: Sequence[Rollout]) -> list[dict[str, Any]]:
-    """Now stands as the challenger, then as the incumbent."""
-    return [_row(item.example_id, "challenger", item.reward, item.status) for item in measured]
-
-
-def _recorded_rows(then: Mapping[str, float], ids: Sequence[str]) -> list[dict[str, Any]]:
-    return [_row(name, "incumbent", then[name], "ok") for name in ids]
-
-
-def _row(example_id: str, arm: Literal["incumbent", "challenger"], reward: float | None, status: str) -> dict[str, Any]:
-    return {"example_id": example_id, "arm": arm, "repeat": 0, "reward": reward, "status": status}
-
-
-async def _alignment_movements(context: StageContext, request: DriftRequest, earlier: RunWorkspace, alpha: float) -> dict[str, Movement]:
-    """Whether pairwise accuracy on held-out examples fell, for every component that has recorded pairs; `alpha` is shared among them."""
+async def _alignment(context: StageContext, request: DriftRequest, alpha: float) -> tuple[dict[str, str], dict[str, Movement]]:
+    """Fresh pairs of held-out examples (component -> artifact), and whether accuracy on them fell since the first check."""
     model = context.reward_model(str(request.lrf))
-    recorded = [pair for name in request.pairs for pair in _earlier_pairs(earlier, name)]
-    ids = {pair.example_id for pair in recorded} | {example.id for example in context.split.train}
-    held_out = split_by_example(ids, context.settings.preferences.held_out, context.settings.seed)[1]
-    components = [
-        name
-        for name in context.system.optimizable
-        if name in model.heads and any(pair.component == name and pair.example_id in held_out for pair in recorded)
-    ]
-    examples = sorted(held_out_ids(context))
-    random.Random(derive_seed("drift-examples", context.settings.seed)).shuffle(examples)
-    examples = examples[: context.settings.drift.preference_examples]
+    earlier, named = _reference_pairs(context, request)
+    components = [name for name in context.system.optimizable if name in model.heads]
+    examples = _held_out_examples(context, request)
+    preferences: dict[str, str] = {}
+    for component in components if examples else ():
+        wanted = PreferenceRequest(0, (component,), request.configuration, examples)
+        preferences[component] = await generate_preferences(context, wanted)
     found: dict[str, Movement] = {}
-    for component in components:
-        preferences = await generate_preferences(context, PreferenceRequest(0, (component,), request.configuration, tuple(examples)))
-        fresh = read_pairs(context.required("preferences", preferences), component)
-        own = [pair for pair in recorded if pair.component == component and pair.example_id in held_out]
-        found[component] = await in_short_thread(partial(_accuracy_movement, context, model, own, fresh, alpha / len(components)))
-    return found
+    compared = [component for component in preferences if component in named]
+    for component in compared:
+        artifact = earlier.open_artifact("preferences", named[component])
+        if artifact is None:
+            raise ArtifactCorrupt(f"{earlier.uri} has no preferences/{named[component]}.", remedy="Restore it.")
+        then = read_pairs(artifact, component)
+        now = read_pairs(context.required("preferences", preferences[component]), component)
+        found[component] = await in_short_thread(partial(_accuracy_movement, context, model, then, now, alpha / len(compared)))
+    return preferences, found
 
 
-def _earlier_pairs(run: RunWorkspace, name: str) -> list[RewardPair]:
-    artifact = run.open_artifact("preferences", name)
-    if artifact is None:
-        raise ArtifactCorrupt(f"{run.uri} has no preferences/{name}.", remedy="Restore it, or promote another run's configuration.")
-    return read_pairs(artifact)
+def _reference_pairs(context: StageContext, request: DriftRequest) -> tuple[RunWorkspace, Mapping[str, str]]:
+    """The run of the first check and its preference artifacts, where they were judged by the same reward functions."""
+    run = RunWorkspace(context.run.store, request.reference_run or request.run)
+    artifact = run.open_artifact("validations", request.reference) if request.reference is not None else None
+    decision: Mapping[str, Any] = committed(artifact, DECISION_FILE, DriftShape) if artifact is not None else {}
+    return run, decision["preferences"] if decision.get("lrf") == request.lrf else {}
+
+
+def _held_out_examples(context: StageContext, request: DriftRequest) -> tuple[str, ...]:
+    """Training examples on which the reward functions were not trained, by the rule of the run that trained them; the same each time."""
+    spec = RunWorkspace(context.run.store, request.run).read_spec()
+    if spec is None:
+        raise ArtifactCorrupt(f"run {request.run} has no spec.json.", remedy="Restore it, or promote another run's configuration.")
+    settings = spec["settings"]
+    ids = [example.id for example in context.split.train]
+    held_out = sorted(split_by_example(ids, settings["preferences"]["held_out"], settings["seed"])[1])
+    random.Random(derive_seed("drift-examples", settings["seed"])).shuffle(held_out)
+    return tuple(held_out[: context.settings.drift.preference_examples])
 
 
 def _accuracy_movement(
     context: StageContext, model: Any, recorded: Sequence[RewardPair], fresh: Sequence[RewardPair], alpha: float
 ) -> Movement:
     then, now = model.accuracy_by_example(recorded), model.accuracy_by_example(fresh)
-    seed = derive_seed("drift", context.settings.seed, context.run.run_id)
-    pairing = compared_with(then, sorted(now, key=lambda name: derive_seed("drift-order", seed, name)), seed)
-    if not pairing:
+    pairs = [(then[name], now[name]) for name in sorted(then.keys() & now.keys())]
+    if not pairs:
         return Movement("same", 0, None, None, None, None, None, 0, 0)
-    pairs = [(then[other], now[item]) for item, other in pairing]
     gate = PairedSequentialGate(items=len(pairs), first_look=len(pairs))  # all of it is measured already: one look
+    seed = derive_seed("drift-alignment", context.settings.seed, context.run.run_id)
     return movement(gate, pairs, alpha=alpha, available=len(pairs), metric_range=(0.0, 1.0), seed=seed, both=False)
 
 
-def _reason(context: StageContext, score: Movement | None, fallen: Mapping[str, Movement]) -> str:
-    if score is None:
-        return "no scores of the promoted configuration are recorded that these could be compared with"
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _reason(
+    context: StageContext,
+    moved: Mapping[str, Movement],
+    fallen: Mapping[str, Movement],
+    found: Mapping[str, Movement],
+    now: Sequence[float],
+) -> str:
     metric = getattr(context.system.metric, "__name__", "metric")
-    words = f"{metric} {score.then:.3f} then, {score.now:.3f} now on {score.n_pairs} items"
-    if score.kind != "same":
-        return f"the score {score.kind}: {words}"
+
+    def words(part: str, item: Movement) -> str:
+        when = "in the sealed test" if part == "sealed test" else "then"
+        return f"{metric} {item.then:.3f} {when}, {item.now:.3f} now on {item.n_pairs} items"
+
+    if moved:
+        return "; ".join(f"the score {item.kind}: {words(part, item)}" for part, item in moved.items())
     if fallen:
-        parts = [f"{name} {found.then:.2f} then, {found.now:.2f} now on {found.n_pairs} examples" for name, found in fallen.items()]
+        parts = [f"{name} {item.then:.2f} then, {item.now:.2f} now on {item.n_pairs} examples" for name, item in fallen.items()]
         return f"reward functions order outputs less well: {'; '.join(parts)}"
-    return f"nothing moved: {words}"
+    compared = "; ".join(words(part, item) for part, item in found.items())
+    if "items" in found:
+        return f"nothing moved: {compared}"
+    recorded = f"{metric} {_mean(now) or 0.0:.3f} on {len(now)} items is what later checks compare with"
+    return f"{f'nothing moved: {compared}; ' if compared else 'nothing to compare with yet: '}{recorded}"

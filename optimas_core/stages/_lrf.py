@@ -80,13 +80,10 @@ async def train_lrf(context: StageContext, request: TrainRequest) -> str:
 
 
 def _first_model(context: StageContext) -> tuple[RewardModel, str | None]:
-    """The reward functions that training starts with, and their name: those of a warm start where they fit the settings, else new ones."""
+    """The reward functions that training starts with, and their name: those of a warm start, else new ones."""
     settings, start = context.settings, context.settings.warm_start
     if start is not None and start.lrf is not None:
-        known = context.reward_model(start.lrf)
-        if known.config.continues(settings.lrf, context.system.optimizable):
-            return known, start.lrf
-        context.forget_reward_models()
+        return context.reward_model(start.lrf), start.lrf
     return RewardModel.create(settings.lrf, context.system.optimizable, settings.seed), None
 
 

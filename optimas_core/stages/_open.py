@@ -24,6 +24,7 @@ from optimas_core.stages._warm_start import bring_reward_models, warmly_started
 from optimas_core.system import (
     AdapterSpace,
     CompoundSystem,
+    Configuration,
     Split,
     require_columns,
 )
@@ -34,7 +35,10 @@ _NOT_IDENTITY = ("workspace", "concurrency", "budget", "name", "drift")
 
 @dataclass(frozen=True)
 class Project:
-    """A checked run.yaml: settings, the system, the data and the digest of all that decides results."""
+    """A checked run.yaml: settings, the system, the data and the digest of all that decides results.
+
+    `renewed`: a run that begins with a drift check; where it starts from stands in its frozen spec alone.
+    """
 
     directory: Path
     settings: RunSettings
@@ -42,6 +46,7 @@ class Project:
     split: Split
     identity: str
     module: Any
+    renewed: bool = False
 
     @property
     def run_id(self) -> str:
@@ -89,7 +94,9 @@ def reopen_project(directory: Path, workspace: str, run_id: str) -> Project:
     if frozen is None:
         raise SpecError(f"there is no run {run_id!r} in {workspace}.", remedy="`optimas status WORKSPACE` lists its runs.")
     settings = freeze({**frozen["settings"], "workspace": workspace, "name": run_id}, where=f"spec.json of run {run_id}")
-    return project_of(settings, directory, _kept_split(opened, frozen))
+    started = opened.run(run_id).read_configuration(frozen["start"]) if settings.warm_start is not None else None
+    project = project_of(settings, directory, _kept_split(opened, frozen), None if started is None else Configuration.from_json(started))
+    return replace(project, renewed=bool(frozen.get("renewed")))
 
 
 def _kept_split(workspace: Workspace, frozen: Mapping[str, Any] | None) -> Split | None:
@@ -98,16 +105,18 @@ def _kept_split(workspace: Workspace, frozen: Mapping[str, Any] | None) -> Split
     return kept_data(workspace, data["digest"]) if data.get("kept") else None
 
 
-def project_of(settings: RunSettings, directory: Path, split: Split | None = None) -> Project:
+def project_of(settings: RunSettings, directory: Path, split: Split | None = None, started: Configuration | None = None) -> Project:
     """Import the system, read the data and check both; `directory` is what relative paths and module names are taken from.
 
-    `split`: the examples, where they are known already.
+    `split`: the examples, and `started`: the configuration of a warm start, where they are known already.
 
     Raises:
         UserError: as `load_project`.
     """
     system, module = _build(settings.system, directory)
-    if settings.warm_start is not None:
+    if started is not None:
+        system = system.starting_from(started)
+    elif settings.warm_start is not None:
         settings, system = warmly_started(settings, settings.warm_start, system, _workspace_url(settings, directory))
     _set_prices(system, settings, _opro_client(module, settings))
     split = read_split(settings.data, directory) if split is None else split
@@ -133,18 +142,14 @@ def project_of(settings: RunSettings, directory: Path, split: Split | None = Non
 
 
 def renewed_project(base: RunSettings, directory: Path, workspace: Workspace, run_id: str, start: WarmStart | None) -> Project:
-    """The project of a new run with the settings of an earlier one: calls of its own, and another place to start from.
-
-    A run of that id that is there already keeps the settings that were frozen then.
+    """The project of a new run with the settings of an earlier one: calls of its own, and another place to start from (None: as before).
 
     Raises:
         ConfigurationError: the system has changed, and `start` does not fit it.
         UserError: as `load_project`.
     """
-    if workspace.run(run_id).read_spec() is not None:
-        return reopen_project(directory, workspace.url, run_id)
-    changes = {"workspace": workspace.url, "name": run_id, "calls": "own", "warm_start": start}
-    return project_of(base.model_copy(update=changes), directory)
+    changes = {"workspace": workspace.url, "name": run_id, "calls": "own", "warm_start": start or base.warm_start}
+    return replace(project_of(base.model_copy(update=changes), directory), renewed=True)
 
 
 def _workspace_url(settings: RunSettings, directory: Path) -> str:
@@ -271,6 +276,7 @@ def _spec(project: Project) -> dict[str, Any]:
             "kept": lies_elsewhere(project.settings.data),
         },
         "start": project.system.configuration.digest,
+        "renewed": project.renewed,
         "prices": _price_digest(project),
         "producer": f"optimas-kube {__version__}",
         "created_at": datetime.now(UTC).replace(microsecond=0).isoformat(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,14 +53,31 @@ def test_where_nothing_moved_the_run_ends_before_it_changes_anything(first: Path
     done = optimas("run", first, "--if-moved", "--name", "second", "--skip-checks")
     assert done.code == 0, done.err
     assert done.out.startswith("Nothing moved: f1 ") and "not optimized again" in done.out
-    assert "drift check against run first" in done.err
+    assert "drift check against run first" in done.err and "is what later checks compare with" in done.err
     assert [state.phase for state in states(first, "second")] == ["created", "finished"]
     report = report_of(runs(first).run("second"))
-    assert report["drift"]["score"]["kind"] == "same" and report["drift"]["alignment"], "scores and reward functions were both looked at"
+    assert report["drift"]["score"]["kind"] == "same" and not report["drift"]["alignment"], "only the sealed test was there to compare with"
     assert report["spend"]["system_runs"] > 0, "measured anew: the first run's recorded calls did not answer"
     spent = report["spend"]["system_runs"]
     again = optimas("run", first, "--if-moved", "--name", "second", "--skip-checks")
     assert again.out == done.out and report_of(runs(first).run("second"))["spend"]["system_runs"] == spent, "nothing is paid twice"
+
+    third = optimas("run", first, "--if-moved", "--name", "third", "--skip-checks")
+    assert third.code == 0 and third.out.startswith("Nothing moved"), third.err
+    drift = report_of(runs(first).run("third"))["drift"]
+    assert drift["run"] == "first" and drift["score"]["difference"] == 0.0, "item by item with the second: same seeds, same answers"
+    assert drift["score"]["n"] >= 10 and set(drift["alignment"]) == {"lookup", "answerer"}
+
+
+def test_a_change_after_the_first_check_is_seen_item_by_item(first: Path, optimas: Command) -> None:
+    assert optimas("run", first, "--if-moved", "--name", "second", "--skip-checks").code == 0
+    model_changes_behind_its_name(first)
+    done = optimas("run", first, "--if-moved", "--name", "third", "--skip-checks")
+    assert done.code == 0, done.err
+    report = report_of(runs(first).run("third"))
+    assert (
+        report["drift"]["moved"] and report["drift"]["reason"].startswith("the score fell: f1 ") and " then, " in report["drift"]["reason"]
+    )
 
 
 def test_where_the_score_fell_a_whole_run_starts_from_what_was_promoted(first: Path, optimas: Command) -> None:
@@ -86,9 +105,12 @@ def test_without_anything_to_compare_with_the_run_goes_on(scripted_project: Call
 
 
 @pytest.mark.parametrize("point", ["validations-manifest.before:1", "validations-manifest.after:1", "state.after:1"])
-def test_a_check_that_was_killed_is_gone_on_with(first: Path, optimas: Command, point: str) -> None:
-    whole = optimas("run", first, "--if-moved", "--name", "whole", "--skip-checks")
-    runs(first).run("second").freeze_spec(frozen_as(runs(first), "whole", "second"))
+def test_a_check_that_was_killed_is_gone_on_with(first: Path, optimas: Command, tmp_path: Path, point: str) -> None:
+    apart = Path(shutil.copytree(first.parent, tmp_path / "apart")) / "run.yaml"  # else one would be compared with the other
+    whole = optimas("run", apart, "--if-moved", "--name", "second", "--skip-checks")
+    spec = runs(apart).run("second").read_spec()
+    assert spec is not None
+    runs(first).run("second").freeze_spec(spec)
     command = [sys.executable, "-m", "optimas_core.cli", "run", str(first), "--if-moved", "--name", "second", "--skip-checks"]
     killed = subprocess.run(command, env=os.environ | {"OPTIMAS_CRASH_AT": point}, capture_output=True, text=True, timeout=240)
     assert killed.returncode < 0, killed.stderr[-2000:]
@@ -96,13 +118,6 @@ def test_a_check_that_was_killed_is_gone_on_with(first: Path, optimas: Command, 
     assert done.code == 0, done.err
     assert done.out.split("Report")[0] == whole.out.split("Report")[0], "the same figures at the same cost"
     assert [state.phase for state in states(first, "second")] == ["created", "finished"]
-
-
-def frozen_as(workspace: Workspace, name: str, other: str) -> dict[str, Any]:
-    """The spec of a run under another name, so that both draw the same."""
-    spec = workspace.run(name).read_spec()
-    assert spec is not None
-    return {**spec, "settings": {**spec["settings"], "name": other}}
 
 
 def test_the_task_of_a_schedule_says_which_run_goes_on_the_same_at_every_try(
@@ -113,7 +128,10 @@ def test_the_task_of_a_schedule_says_which_run_goes_on_the_same_at_every_try(
     place = workspace.url
     bundle = put_bundle(workspace, pack_bundle(first.parent, exclude=[first.parent / "workspace"]))
     figures: dict[str, Any] = {}
-    assert check_drift(place, "first", bundle, "0123456789", figures) == ("first-01234567", "no")
+    shown = tmp_path / "manifest.json"
+    assert check_drift(place, "first", bundle, "0123456789", figures, str(shown)) == ("first-01234567", "no")
+    manifest = json.loads(shown.read_text())
+    assert manifest["uri"].startswith(f"{place}/runs/first-01234567/validations/") and len(manifest["manifest"]["files"]) == 2
     assert figures["reason"].startswith("nothing moved") and {"then", "now"} <= figures.keys()
     assert check_drift(place, "first", bundle, "0123456789", {}) == ("first-01234567", "no")
 

@@ -45,6 +45,18 @@ def test_a_run_goes_on_with_the_examples_it_began_with(scripted_project: Write, 
         load_project(path)
 
 
+def test_any_text_is_kept_as_it_is(scripted_project: Write, s3_url: str) -> None:
+    """Characters that end a line elsewhere, a lone surrogate, and the order of the columns, which a metric may read."""
+    odd = b'{"zeta": 1, "question": "What is the colour of item 5? \\u2028\\u0085\\ud800", "answer": "green5", "alpha": 2}\n'
+    open_store(f"{s3_url}/incoming").put("odd.jsonl", odd + b"\n".join(ROWS.splitlines()[1:]))
+    begun = load_project(project(scripted_project, f"{s3_url}/incoming/odd.jsonl", name="first"))
+    open_run(begun)
+    kept = reopen_project(begun.directory, begun.workspace_url, "first").split
+    assert kept == begun.split
+    [row] = [item for part in (kept.train, kept.validation, kept.test) for item in part if "zeta" in item.fields]
+    assert list(row.fields) == ["zeta", "question", "answer", "alpha"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [

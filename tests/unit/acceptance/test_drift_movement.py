@@ -7,19 +7,18 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from optimas_core.acceptance import Movement, PairedSequentialGate, compared_with, movement
+from optimas_core.acceptance import Movement, PairedSequentialGate, movement, partners
 
 ALPHA = 0.2
 Draw = Callable[[random.Random], float]
 
 
-def test_an_item_is_compared_with_itself_where_it_was_recorded_and_no_record_stands_twice() -> None:
-    pairing = compared_with({"a", "b", "x", "y"}, ["n1", "b", "n2", "a", "n3"], seed=7)
-    assert ("a", "a") in pairing and ("b", "b") in pairing
-    others = [other for item, other in pairing if item.startswith("n")]
-    assert sorted(others) == ["x", "y"], "n3 has nothing left to be compared with"
-    assert [item for item, _ in pairing] == ["n1", "b", "n2", "a"], "the order of the items is kept"
-    assert pairing == compared_with(["y", "x", "b", "a"], ["n1", "b", "n2", "a", "n3"], seed=7), "the order of the records is not"
+def test_partners_are_drawn_once_each_and_the_order_of_the_items_is_kept() -> None:
+    pairing = partners({"x", "y"}, ["n1", "n2", "n3"], seed=7)
+    assert [item for item, _ in pairing] == ["n1", "n2"], "for the third nothing is left"
+    assert sorted(other for _, other in pairing) == ["x", "y"]
+    assert pairing == partners(["y", "x"], ["n1", "n2", "n3"], seed=7), "the order of the records is not that of the draw"
+    assert {tuple(other for _, other in partners(["x", "y"], ["n1", "n2"], seed)) for seed in range(20)} == {("x", "y"), ("y", "x")}
 
 
 def judged(then: Sequence[float], now: Sequence[float | None], *, both: bool = True) -> Movement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from optimas_core.artifacts import Lease, Workspace
+from optimas_core.canonical import digest
 from optimas_core.controller import RunState, drift_request, find_baseline, note_drift
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.spec import WarmStart
@@ -23,20 +25,32 @@ def result(verdict: str, configuration: str, validation: str | None) -> dict[str
     return {"verdict": verdict, "configuration": configuration, "validation": validation}
 
 
-def finished(workspace: Workspace, name: str, created_at: str, *, system: str = SYSTEM, test: str | None = "t") -> None:
-    """A run that accepted NEW in its first iteration and measured it again, as the incumbent, in its third."""
+def finished(
+    workspace: Workspace, name: str, created_at: str, *, system: str = SYSTEM, test: str | None = "t", source: str | None = "x.jsonl"
+) -> None:
+    """A run that accepted NEW in its first iteration."""
     run = workspace.run(name)
-    run.freeze_spec({"system": {"name": system}, "created_at": created_at})
+    run.freeze_spec({"system": {"name": system}, "created_at": created_at, "settings": {"data": {"source": source}}})
     states = [
         RunState(configuration=OLD),
         RunState(1, "warm", 0, OLD, "r0", {"lookup": ("p0",)}),
         RunState(2, "iterating", 1, NEW, "r1", record={"plan": {"configuration": OLD}, "result": result("accept", NEW, "v1")}),
-        RunState(3, "iterating", 2, NEW, "r1", record={"plan": {"configuration": NEW}, "result": result("kept", NEW, None)}),
-        RunState(4, "iterating", 3, NEW, "r2", record={"plan": {"configuration": NEW}, "result": result("reject", NEW, "v3")}),
-        RunState(5, "finished", 3, NEW, "r2", {"lookup": ("p1", "p0")}, record={} if test is None else {"test": test}),
+        RunState(3, "finished", 1, NEW, "r2", {"lookup": ("p1", "p0")}, record={} if test is None else {"test": test}),
     ]
     for state in states:
         run.append_state(state.index, state.to_json())
+
+
+def checked(workspace: Workspace, name: str, created_at: str, *, moved: bool, of: tuple[str, str] = ("first", NEW)) -> str:
+    """A scheduled run that began with a check; returns the artifact's name."""
+    run = workspace.run(name)
+    run.freeze_spec({"system": {"name": SYSTEM}, "created_at": created_at})
+    drift = digest(name)
+    decision = {"moved": moved, "run": of[0], "configuration": of[1]}
+    files = {"decision.json": json.dumps(decision).encode()}
+    run.commit_artifact("validations", drift, files, inputs={}, producer="p", created_at=created_at)
+    run.append_state(0, RunState(configuration=NEW, record={"drift": drift}).to_json())
+    return drift
 
 
 @pytest.fixture
@@ -55,18 +69,45 @@ def test_the_latest_run_that_read_its_sealed_test_unless_something_was_promoted(
     assert find_baseline(workspace, SYSTEM) == WarmStart(run="first", configuration=OLD, lrf="r2")
 
 
-def test_scores_by_which_a_configuration_was_chosen_are_left_out(workspace: Workspace) -> None:
+def test_the_latest_run_that_ended_with_the_promoted_configuration_counts(workspace: Workspace) -> None:
     finished(workspace, "first", "2026-01-01T00:00:00+00:00")
-    new = drift_request(workspace, WarmStart(run="first", configuration=NEW, lrf="r2"))
-    assert (new.incumbent, new.challenger) == (("v3",), ("t",)), "v1 accepted it: its scores were selected for being high"
-    assert (new.lrf, new.pairs) == ("r2", ("p1", "p0"))
-    old = drift_request(workspace, WarmStart(run="first", configuration=OLD, lrf="r2"))
-    assert (old.incumbent, old.challenger) == (("v1", "t"), ()), "the start was measured as the incumbent, in the test too"
+    finished(workspace, "second", "2026-01-08T00:00:00+00:00")
+    workspace.promoted(SYSTEM).promote(NEW, run_id="first", at="2026-01-05T00:00:00+00:00")
+    assert find_baseline(workspace, SYSTEM) == WarmStart(run="second", configuration=NEW, lrf="r2"), "it found nothing better since"
+
+
+def test_what_is_compared_with_is_the_first_check_that_found_nothing_and_the_sealed_test(workspace: Workspace) -> None:
+    finished(workspace, "first", "2026-01-01T00:00:00+00:00")
+    new = WarmStart(run="first", configuration=NEW, lrf="r2")
+    request = drift_request(workspace, new, SYSTEM, "now")
+    assert (request.run, request.configuration, request.lrf) == ("first", NEW, "r2")
+    assert (request.reference_run, request.reference, request.test) == (None, None, "t")
+    checked(workspace, "moved", "2026-01-08T00:00:00+00:00", moved=True)
+    checked(workspace, "of-another", "2026-01-09T00:00:00+00:00", moved=False, of=("first", OLD))
+    counts = checked(workspace, "z-first", "2026-01-15T00:00:00+00:00", moved=False)
+    checked(workspace, "a-second", "2026-01-22T00:00:00+00:00", moved=False)
+    request = drift_request(workspace, new, SYSTEM, "now")
+    assert (request.reference_run, request.reference) == ("z-first", counts)
+    assert drift_request(workspace, new, SYSTEM, "z-first").reference_run == "a-second", "a check is not compared with itself"
+    assert drift_request(workspace, WarmStart(run="first", configuration=OLD), SYSTEM, "now").test is None, "it was not the after arm"
+
+
+def test_a_sealed_test_of_another_source_than_validation_is_not_compared_with(workspace: Workspace) -> None:
+    finished(workspace, "first", "2026-01-01T00:00:00+00:00", source=None)
+    assert drift_request(workspace, WarmStart(run="first", configuration=NEW), SYSTEM, "now").test is None
+
+
+def test_a_damaged_run_of_the_system_is_left_out(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    finished(workspace, "first", "2026-01-01T00:00:00+00:00")
+    finished(workspace, "second", "2026-01-08T00:00:00+00:00")
+    workspace.store.put("runs/second/state/000003.json", b"{}")
+    assert find_baseline(workspace, SYSTEM) == WarmStart(run="first", configuration=NEW, lrf="r2")
+    assert "second is left out" in caplog.text
 
 
 def test_a_promoted_run_that_is_gone_is_said_so(workspace: Workspace) -> None:
     with pytest.raises(ArtifactCorrupt, match="has no states"):
-        drift_request(workspace, WarmStart(run="gone", configuration=NEW, lrf=None))
+        drift_request(workspace, WarmStart(run="gone", configuration=NEW, lrf=None), SYSTEM, "now")
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +82,46 @@ def test_reward_functions_that_the_other_run_lost_are_named(scripted_project: Wr
     start = WarmStart(run="first", configuration=name, lrf="c" * 32)
     with pytest.raises(ArtifactCorrupt, match="no reward functions"):
         open_run(renewed_project(base.settings, base.directory, workspace, "second", start))
+
+
+CONFIG = {"rung": "frozen", "backbone": "all-minilm-l6-v2", "max_tokens": 256, "precision": "auto", "lora_rank": 32, "lora_alpha": 16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sections", "continued"),
+    [
+        ({}, {}, True),
+        ({"backbone": "another"}, {}, False),
+        ({"rung": "lora"}, {}, False),
+        ({"components": ["lookup"]}, {}, False),
+        ({"lora_rank": 8}, {}, True),  # the frozen rung has no LoRA
+        ({}, {"seed": 5}, False),  # other examples held out: it would be judged on what it was trained on
+        ({}, {"preferences": {"held_out": 0.5}}, False),
+    ],
+)
+def test_reward_functions_are_trained_further_only_where_that_means_the_same(
+    scripted_project: Write, changes: dict[str, object], sections: dict[str, object], continued: bool
+) -> None:
+    path = scripted_project()
+    first = open_run(load_project(path, name="first"))
+    config = {**CONFIG, "components": ["lookup", "answerer"], **changes}
+    first.run.commit_artifact("lrf", "d" * 32, {"config.json": json.dumps(config).encode()}, inputs={}, producer="p", created_at="t")
+    base = load_project(scripted_project("other", workspace=str(path.parent / "workspace"), **sections))
+    start = WarmStart(run="first", configuration=first.system.configuration.digest, lrf="d" * 32)
+    project = renewed_project(base.settings, base.directory, Workspace.open(base.workspace_url), "second", start)
+    assert project.settings.warm_start is not None
+    assert project.settings.warm_start.lrf == ("d" * 32 if continued else None)
+
+
+def test_a_run_that_has_begun_needs_the_other_one_no_more(scripted_project: Write) -> None:
+    path = scripted_project()
+    workspace, name = promoted(path, {"lookup": {"k": 2}})
+    base = load_project(path)
+    begun = renewed_project(base.settings, base.directory, workspace, "second", WarmStart(run="first", configuration=name))
+    open_run(begun)
+    shutil.rmtree(path.parent / "workspace" / "runs" / "first")
+    again = reopen_project(base.directory, workspace.url, "second")
+    assert again.identity == begun.identity and open_run(again).system.configuration == begun.system.configuration
 
 
 def test_a_value_chosen_per_input_brings_its_reward_functions_along(scripted_project: Write) -> None:
