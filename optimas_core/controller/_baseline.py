@@ -11,7 +11,7 @@ from optimas_core.artifacts import Lease, RunWorkspace, Workspace
 from optimas_core.controller._state import RunState, moved
 from optimas_core.errors import ArtifactCorrupt
 from optimas_core.spec import WarmStart
-from optimas_core.stages import DriftRequest, StageContext
+from optimas_core.stages import DriftRequest, StageContext, drift_decision
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _is_reference(item: _Run, run: str, configuration: str) -> bool:
     artifact = item.run.open_artifact("validations", str(item.first.record["drift"]))
     if artifact is None:
         return False
-    decision = artifact.read_json("decision.json")
+    decision = drift_decision(artifact)
     return not decision["moved"] and (decision["run"], decision["configuration"]) == (run, configuration)
 
 
@@ -99,8 +99,8 @@ def _runs(workspace: Workspace, system: str) -> Iterator[_Run]:
             first, last = run.read_state(0), run.latest_state()
             if first is not None and last is not None:
                 yield _Run(run, str(spec.get("created_at", "")), RunState.from_json(first.data), RunState.from_json(last.data))
-        except ArtifactCorrupt as error:
-            _log.warning("run %s is left out: %s", name, error.message)
+        except (ArtifactCorrupt, AttributeError) as error:  # the latter: a spec whose `system` is no object
+            _log.warning("run %s is left out: %s", name, error)
 
 
 def note_drift(context: StageContext, lease: Lease, drift: str, decision: dict[str, Any]) -> RunState:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from optimas_core.artifacts import Lease, Workspace
-from optimas_core.controller import drift_request, find_baseline, note_drift
+from optimas_core.controller import RunState, drift_request, find_baseline, note_drift
 from optimas_core.errors import ConfigurationError, SpecError
 from optimas_core.spec import RunSettings
 from optimas_core.stages import (
@@ -92,7 +92,7 @@ async def check_again(context: StageContext, lease: Lease, request: DriftRequest
 def decided(context: StageContext) -> tuple[str, dict[str, Any]] | None:
     """The check's artifact and decision where the run has noted it completely; None where it is still to be done."""
     first, second = context.run.read_state(0), context.run.read_state(1)
-    name = first.data["record"].get("drift") if first is not None else None
+    name = RunState.from_json(first.data).record.get("drift") if first is not None else None
     if name is None:
         return None
     decision = read_drift(context, name)

@@ -2,7 +2,7 @@
 
 from optimas_core.stages._context import NotCommitted, Progress, StageContext, no_progress
 from optimas_core.stages._data import lies_elsewhere
-from optimas_core.stages._drift import DriftRequest, drift_check, read_drift
+from optimas_core.stages._drift import DriftRequest, drift_check, drift_decision, read_drift
 from optimas_core.stages._generate_preferences import (
     PreferenceRequest,
     ProposeRequest,
@@ -44,6 +44,7 @@ __all__ = [
     "check_backbone",
     "check_models",
     "drift_check",
+    "drift_decision",
     "generate_preferences",
     "held_out_ids",
     "lies_elsewhere",

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from optimas_core.acceptance import Movement, PairedSequentialGate, gate_for, movement, partners
-from optimas_core.artifacts import RunWorkspace, current_version, read_table
+from optimas_core.artifacts import Artifact, RunWorkspace, current_version, read_table
 from optimas_core.canonical import derive_seed
 from optimas_core.errors import ArtifactCorrupt, TemporaryError
 from optimas_core.rewards import RewardPair, split_by_example
@@ -103,7 +103,12 @@ async def drift_check(context: StageContext, request: DriftRequest) -> str:
 
 def read_drift(context: StageContext, name: str) -> dict[str, Any]:
     """What the check decided. Raises: ArtifactCorrupt: damaged."""
-    decision: dict[str, Any] = committed(context.required("validations", name), DECISION_FILE, DriftShape)
+    return drift_decision(context.required("validations", name))
+
+
+def drift_decision(artifact: Artifact) -> dict[str, Any]:
+    """What a check decided, of any run. Raises: ArtifactCorrupt: damaged."""
+    decision: dict[str, Any] = committed(artifact, DECISION_FILE, DriftShape)
     return decision
 
 
@@ -225,7 +230,7 @@ def _reference_pairs(context: StageContext, request: DriftRequest) -> tuple[RunW
     """The run of the first check and its preference artifacts, where they were judged by the same reward functions."""
     run = RunWorkspace(context.run.store, request.reference_run or request.run)
     artifact = run.open_artifact("validations", request.reference) if request.reference is not None else None
-    decision: Mapping[str, Any] = committed(artifact, DECISION_FILE, DriftShape) if artifact is not None else {}
+    decision: Mapping[str, Any] = drift_decision(artifact) if artifact is not None else {}
     return run, decision["preferences"] if decision.get("lrf") == request.lrf else {}
 
 

@@ -101,13 +101,18 @@ class StagesAsJobs(WithoutRewardFunctions):
 
 def component_command(component: str, given: Mapping[str, str | int]) -> list[str]:
     """What the launcher of Kubeflow Pipelines executes for a component of the compiled iteration, and then its output."""
-    executor = next(yaml.safe_load_all(compiled("iteration")))["deploymentSpec"]["executors"][f"exec-{component}"]["container"]
-    metrics = {"name": "metrics", "type": {"schemaTitle": "system.Metrics"}, "uri": f"{FOLDER}/metrics", "metadata": {}}
+    pipeline = next(yaml.safe_load_all(compiled("iteration")))
+    executor = pipeline["deploymentSpec"]["executors"][f"exec-{component}"]["container"]
+    declared = pipeline["components"][f"comp-{component}"]["outputDefinitions"].get("artifacts", {})
+    artifacts = {
+        name: {"artifacts": [{"name": name, "type": item["artifactType"], "uri": f"{FOLDER}/{name}", "metadata": {}}]}
+        for name, item in declared.items()
+    }
     told = {
         "inputs": {"parameterValues": dict(given)},
         "outputs": {
             "parameters": {"Output": {"outputFile": f"{FOLDER}/output"}},
-            "artifacts": {"metrics": {"artifacts": [metrics]}},
+            "artifacts": artifacts,
             "outputFile": f"{FOLDER}/executor_output.json",
         },
     }

@@ -46,7 +46,8 @@ def checked(workspace: Workspace, name: str, created_at: str, *, moved: bool, of
     run = workspace.run(name)
     run.freeze_spec({"system": {"name": SYSTEM}, "created_at": created_at})
     drift = digest(name)
-    decision = {"moved": moved, "run": of[0], "configuration": of[1]}
+    decision = {"moved": moved, "reason": "", "run": of[0], "configuration": of[1], "lrf": None, "now": {"mean": 0.5, "n": 9}}
+    decision |= {"score": None, "alignment": {}, "preferences": {}}
     files = {"decision.json": json.dumps(decision).encode()}
     run.commit_artifact("validations", drift, files, inputs={}, producer="p", created_at=created_at)
     run.append_state(0, RunState(configuration=NEW, record={"drift": drift}).to_json())
