@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import logging
 import sys
@@ -46,12 +47,16 @@ class LocalPipelines:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """kfp.local tells everything on stdout, where a program reads our result: it goes to stderr, and its own log only from warnings up."""
+    """kfp.local tells everything on stdout, where a program reads our result: it goes to stderr, and its own log only from warnings up.
+
+    It also replaces `print` by one that indents, and two tasks of a loop at once put it back in the wrong order: ours is put back here.
+    """
     logger = logging.getLogger()
-    level = logger.level
+    level, plain = logger.level, builtins.print
     logger.setLevel(logging.WARNING)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        builtins.print = plain
         logger.setLevel(level)
