@@ -56,7 +56,6 @@ class Trainer:
         learning_rate: float,
         total_steps: int,
         micro_batch_pairs: int,
-        adapter: bool = True,
         ranks: Ranks = ALONE,
     ) -> None:
         import torch
@@ -72,8 +71,7 @@ class Trainer:
         for name, weights in heads.items():
             tensor = torch.tensor(weights, dtype=torch.float32, device=backbone.device)
             self.heads[name] = tensor.requires_grad_(name in trainable)
-        self._parameters = backbone.lora_parameters() if adapter else []
-        self._parameters += [self.heads[name] for name in sorted(trainable)]
+        self._parameters = [*backbone.lora_parameters(), *(self.heads[name] for name in sorted(trainable))]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=0.0)
 
     def step(self, data: PairRows, batch: Sequence[int]) -> float:
