@@ -174,7 +174,10 @@ def watch(
 @app.command(epilog="Example: optimas stage validate-accept run.yaml --request request.json")
 def stage(
     name: Annotated[
-        str, typer.Argument(help="propose, generate-preferences, train-lrf, adapt-lrf, local-optimize, validate-accept or sealed-test.")
+        str,
+        typer.Argument(
+            help="propose, generate-preferences, train-lrf, adapt-lrf, local-optimize, validate-accept, sealed-test or drift-check."
+        ),
     ],
     run_yaml: RunYaml,
     request: Annotated[Path, typer.Option(help="The stage's request as JSON: the names of what it reads.")],

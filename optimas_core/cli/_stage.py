@@ -14,6 +14,7 @@ from optimas_core.cli._signals import Stopping, stop_on_sigterm
 from optimas_core.errors import SpecError
 from optimas_core.stages import (
     AdaptRequest,
+    DriftRequest,
     OptimizeRequest,
     PreferenceRequest,
     ProposeRequest,
@@ -22,6 +23,7 @@ from optimas_core.stages import (
     TrainRequest,
     ValidateRequest,
     adapt_lrf,
+    drift_check,
     generate_preferences,
     load_project,
     local_optimize,
@@ -47,6 +49,7 @@ _STAGES: dict[str, tuple[Any, Any]] = {
     "local-optimize": (local_optimize, OptimizeRequest),
     "validate-accept": (validate_accept, ValidateRequest),
     "sealed-test": (sealed_test, TestRequest),
+    "drift-check": (drift_check, DriftRequest),
 }
 
 

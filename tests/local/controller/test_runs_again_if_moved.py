@@ -69,6 +69,16 @@ def test_where_nothing_moved_the_run_ends_before_it_changes_anything(first: Path
     assert drift["score"]["n"] >= 10 and set(drift["alignment"]) == {"lookup", "answerer"}
 
 
+def test_the_check_can_be_run_alone(first: Path, optimas: Command, tmp_path: Path) -> None:
+    ended = states(first, "first")[-1]
+    request = {"run": "first", "configuration": ended.configuration, "lrf": ended.lrf, "test": ended.record["test"]}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    done = optimas("stage", "drift-check", first, "--request", tmp_path / "request.json")
+    assert done.code == 0, done.err
+    decision = json.loads((first.parent / "workspace/runs/first/validations" / done.out.strip() / "decision.json").read_text())
+    assert not decision["moved"] and decision["score"]["n_pairs"] == 16
+
+
 def test_a_change_after_the_first_check_is_seen_item_by_item(first: Path, optimas: Command) -> None:
     assert optimas("run", first, "--if-moved", "--name", "second", "--skip-checks").code == 0
     model_changes_behind_its_name(first)
